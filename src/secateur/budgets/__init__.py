@@ -1,0 +1,10 @@
+"""How much goes where? Counts that stay in every group, for one overall target."""
+
+from .fixed import Fixed
+from .floor import WithFloor
+from .global_ import Global
+from .lamp import Lamp
+from .random_graph import ER, ERK
+from .uniform import Uniform, UniformPlus
+
+__all__ = ["ER", "ERK", "Fixed", "Global", "Lamp", "Uniform", "UniformPlus", "WithFloor"]

@@ -1,0 +1,69 @@
+"""The same share everywhere."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from secateur.core import Budget, BudgetError, Counts, Space, Stats, Target, fit_count, kept_count
+
+from .apportion import apportion, from_densities, to_stay
+
+
+@dataclass(frozen=True)
+class Uniform(Budget):
+    """Every group loses the same share: exactly round(sparsity * size) of its units.
+
+    Attributes:
+        per: "group", or "row" to let the units of each output row compete among themselves only.
+    """
+
+    per: Literal["group", "row"] = "group"
+
+    @property
+    def needs_scores(self) -> bool:
+        return False
+
+    def allocate(self, space: Space, evidence: Stats, target: Target) -> tuple[Space, Counts]:
+        if self.per == "row":
+            rows = [g if g.exact is not None else replace(g, lanes=g.shape[0]) for g in space]
+            space = Space(tuple(rows), space.skipped)
+        return space, {g.name: fit_count(g, kept_count(target.sparsity, g.lane)) for g in space}
+
+
+@dataclass(frozen=True)
+class UniformPlus(Budget):
+    """Uniform, but the first group stays dense and the last keeps at least `last` of its units.
+
+    Gale et al., "The State of Sparsity in Deep Neural Networks", 2019, section 5; first and last are those of the
+    space's order, which for a network is the first convolution and the classifier.
+    """
+
+    last: float = 0.2
+
+    @property
+    def needs_scores(self) -> bool:
+        return False
+
+    def allocate(self, space: Space, evidence: Stats, target: Target) -> tuple[Space, Counts]:
+        where = f"UniformPlus(last={self.last})"
+        if len(space) < 3:
+            raise BudgetError(
+                f"the space has {len(space)} groups", where=where, mend="use Uniform: there is no middle to prune"
+            )
+        density = 1 - target.sparsity
+        first, *middle, last = space
+        fixed = {first.name: 1.0, last.name: max(density, self.last)}
+        left = to_stay(space, target) - sum(fixed[g.name] * g.size for g in (first, last))
+        rest = left / sum(g.size for g in middle)
+        if rest <= 0:
+            dense = first.size + self.last * last.size
+            raise BudgetError(
+                f"the first and the last group alone keep {dense:.0f} units, more than the target allows",
+                where=where,
+                mend=f"a sparsity below {1 - dense / space.size:.4g}, or a smaller last=",
+            )
+        densities = {g.name: fixed.get(g.name, rest) for g in space}
+        if all(g.lanes == 1 and g.exact is None for g in space):
+            pinned = space.replaced(floor={first.name: first.size})
+            wanted = {g.name: densities[g.name] * g.size for g in space}
+            return space, apportion(wanted, pinned, to_stay(space, target), where)
+        return space, from_densities(densities, space, target, where)

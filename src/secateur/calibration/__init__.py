@@ -1,0 +1,5 @@
+"""Statistics in one pass: whatever scores ask for is collected together, and the model is left as it was."""
+
+from .collect import collect
+
+__all__ = ["collect"]

@@ -1,0 +1,190 @@
+from .clock import Clock as Clock
+from .clock import Kind as Kind
+from .clock import Move as Move
+from .clock import Point as Point
+from .clock import Rewind as Rewind
+from .count import count as count
+from .count import kept_count as kept_count
+from .errors import (
+    BudgetError as BudgetError,
+)
+from .errors import (
+    CheckpointError as CheckpointError,
+)
+from .errors import (
+    MissingExtra as MissingExtra,
+)
+from .errors import (
+    NumericsError as NumericsError,
+)
+from .errors import (
+    RecipeError as RecipeError,
+)
+from .errors import (
+    SecateurError as SecateurError,
+)
+from .errors import (
+    SubjectError as SubjectError,
+)
+from .errors import (
+    nearest as nearest,
+)
+from .errors import (
+    require as require,
+)
+from .keep import Keep as Keep
+from .masks import (
+    MaskKeeper as MaskKeeper,
+)
+from .masks import (
+    SoftMask as SoftMask,
+)
+from .masks import (
+    adopt_torch_masks_ as adopt_torch_masks_,
+)
+from .masks import (
+    apply_masks_ as apply_masks_,
+)
+from .masks import (
+    attach_mask_ as attach_mask_,
+)
+from .masks import (
+    attach_soft_mask_ as attach_soft_mask_,
+)
+from .masks import (
+    check_masks as check_masks,
+)
+from .masks import (
+    masks_of as masks_of,
+)
+from .masks import (
+    owner_of as owner_of,
+)
+from .masks import (
+    remove_masks_ as remove_masks_,
+)
+from .masks import (
+    remove_soft_mask_ as remove_soft_mask_,
+)
+from .parts import part_name as part_name
+from .parts import parts_of as parts_of
+from .plan import Mask as Mask
+from .plan import Plan as Plan
+from .plan import Resize as Resize
+from .protocols import (
+    Budget as Budget,
+)
+from .protocols import (
+    Choice as Choice,
+)
+from .protocols import (
+    Counts as Counts,
+)
+from .protocols import (
+    Healing as Healing,
+)
+from .protocols import (
+    Procedure as Procedure,
+)
+from .protocols import (
+    Recovery as Recovery,
+)
+from .protocols import (
+    Schedule as Schedule,
+)
+from .protocols import (
+    Score as Score,
+)
+from .protocols import (
+    Solve as Solve,
+)
+from .protocols import (
+    Structure as Structure,
+)
+from .protocols import (
+    Subject as Subject,
+)
+from .protocols import (
+    Target as Target,
+)
+from .protocols import (
+    check_counts as check_counts,
+)
+from .protocols import (
+    fit_count as fit_count,
+)
+from .recipe import Recipe as Recipe
+from .registry import Entry as Entry
+from .registry import Method as Method
+from .registry import Paper as Paper
+from .registry import When as When
+from .registry import method as method
+from .select import RandomPick as RandomPick
+from .select import Select as Select
+from .select import TopK as TopK
+from .select import boundary as boundary
+from .space import Group as Group
+from .space import Site as Site
+from .space import Space as Space
+from .stats import (
+    Backward as Backward,
+)
+from .stats import (
+    Event as Event,
+)
+from .stats import (
+    Forward as Forward,
+)
+from .stats import (
+    Gradient as Gradient,
+)
+from .stats import (
+    InputGram as InputGram,
+)
+from .stats import (
+    State as State,
+)
+from .stats import (
+    Statistic as Statistic,
+)
+from .stats import (
+    Stats as Stats,
+)
+from .stats import (
+    Visit as Visit,
+)
+from .stats import (
+    summed as summed,
+)
+from .subjects import Delta as Delta
+from .task import (
+    Accuracy as Accuracy,
+)
+from .task import (
+    Metric as Metric,
+)
+from .task import (
+    Task as Task,
+)
+from .task import (
+    Training as Training,
+)
+from .task import (
+    batch_length as batch_length,
+)
+from .task import (
+    check_loss as check_loss,
+)
+from .task import (
+    device_of as device_of,
+)
+from .task import (
+    first_call as first_call,
+)
+from .task import (
+    first_sample as first_sample,
+)
+from .task import (
+    to_device as to_device,
+)
+from .validate import validated as validated

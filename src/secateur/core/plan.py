@@ -1,0 +1,122 @@
+"""Plan: what was done to a subject, replayable on a fresh or a meta one. A checkpoint stores it, `load` replays it.
+
+Actions are a closed set of plain data: a saved folder can name an action, never code.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from .errors import CheckpointError
+from .masks import attach_mask_, masks_of, owner_of
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The named parameter is multiplied by a mask; the mask itself is stored with the tensors."""
+
+    tensor: str
+
+    def replay_(self, model: nn.Module) -> None:
+        module, leaf = owner_of(model, self.tensor)
+        if self.tensor in masks_of(model):
+            return
+        parameter = getattr(module, leaf)
+        mask = torch.ones(parameter.shape, dtype=torch.bool, device=parameter.device)
+        attach_mask_(model, self.tensor, mask)
+
+
+@dataclass(frozen=True)
+class Resize:
+    """The named parameter or buffer now has this shape; sizes that its module keeps as attributes follow."""
+
+    tensor: str
+    shape: tuple[int, ...]
+
+    def replay_(self, model: nn.Module) -> None:
+        module, leaf = owner_of(model, self.tensor)
+        old = getattr(module, leaf)
+        new = torch.empty(self.shape, dtype=old.dtype, device=old.device)
+        if isinstance(old, nn.Parameter):
+            setattr(module, leaf, nn.Parameter(new, requires_grad=old.requires_grad))
+        else:
+            setattr(module, leaf, new)
+        mend_sizes_(module)
+
+
+def mend_sizes_(module: nn.Module) -> None:
+    """Set the size attributes of a Linear or Embedding to those of its weight."""
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = module.weight.shape
+
+
+Action = Mask | Resize
+_KINDS: dict[str, type[Action]] = {"mask": Mask, "resize": Resize}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Actions in the order in which they were done; plans join with `+`, and repeating a mask adds nothing."""
+
+    actions: tuple[Action, ...] = ()
+
+    def __add__(self, other: "Plan") -> "Plan":
+        new = [a for a in other.actions if not (isinstance(a, Mask) and a in self.actions)]
+        return Plan(self.actions + tuple(new))
+
+    def replay_(self, model: nn.Module) -> None:
+        """Do it again, in place, on a fresh model of the same architecture (on any device, meta included).
+
+        Raises:
+            CheckpointError: the model has no tensor of that name.
+        """
+        for action in self.actions:
+            try:
+                action.replay_(model)
+            except AttributeError as error:
+                raise CheckpointError(
+                    f"the plan speaks of {action.tensor!r}, but this model has no such tensor",
+                    where=f"action {action} on {type(model).__name__}",
+                    mend="load into the architecture that was pruned",
+                ) from error
+
+    def to_json(self) -> list[dict[str, object]]:
+        """Plain data, for `secateur.json`."""
+        names = {kind: name for name, kind in _KINDS.items()}
+        return [{"do": names[type(a)], **asdict(a)} for a in self.actions]
+
+    @classmethod
+    def from_json(cls, data: object) -> "Plan":
+        """The inverse of `to_json`; anything unexpected is a `CheckpointError`."""
+        if not isinstance(data, list):
+            raise _damaged(data)
+        return cls(tuple(_action(entry) for entry in data))
+
+
+_MOST_ELEMENTS = 1 << 40  # 4 TB in float32: beyond any tensor, far below what overflows
+
+
+def _action(entry: object) -> Action:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("tensor"), str):
+        raise _damaged(entry)
+    match dict(entry):
+        case {"do": "mask", "tensor": str(tensor), **rest} if not rest:
+            return Mask(tensor)
+        case {"do": "resize", "tensor": str(tensor), "shape": list(shape), **rest} if not rest:
+            sizes = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape)
+            if sizes and math.prod(shape) <= _MOST_ELEMENTS:
+                return Resize(tensor, tuple(shape))
+    raise _damaged(entry)
+
+
+def _damaged(entry: object) -> CheckpointError:
+    return CheckpointError(
+        f"{str(entry)[:80]!r} is no action of a plan",
+        where="secateur.json, key 'plan'",
+        mend="the file was edited or is of a newer version: restore it, or upgrade secateur",
+    )

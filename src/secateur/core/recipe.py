@@ -1,0 +1,56 @@
+"""Recipe: one answer to each of the five questions. It is the default procedure, and what a checkpoint records."""
+
+from dataclasses import dataclass, fields, is_dataclass
+
+from .errors import RecipeError
+from .parts import part_name
+from .protocols import Budget, Recovery, Schedule, Score, Solve, Structure
+from .select import Select, TopK
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What may go, how much each unit matters, how much goes where, when, and how it is healed.
+
+    Attributes:
+        structure: what may go.
+        score: how much each unit matters; or
+        solve: choosing and repairing in one act. Exactly one of the two.
+        budget: how much goes where; None gives every group the same share.
+        select: which units of a lane stay, given the count.
+        schedule: when; None prunes once, before the first step of recovery.
+        recovery: how it is healed.
+        allow_collapse: whether a group may lose all its units; an error by default.
+
+    Raises:
+        RecipeError: neither or both of `score` and `solve`.
+    """
+
+    structure: Structure
+    score: Score | None = None
+    solve: Solve | None = None
+    budget: Budget | None = None
+    select: Select = TopK()
+    schedule: Schedule | None = None
+    recovery: tuple[Recovery, ...] = ()
+    allow_collapse: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "recovery", tuple(self.recovery))
+        if (self.score is None) == (self.solve is None):
+            both = "both a score and a solver" if self.score else "neither a score nor a solver"
+            raise RecipeError(f"the recipe has {both}", where="Recipe(...)", mend="give one of score=, solve=")
+
+    def to_json(self) -> dict[str, object]:
+        """The recipe as plain data, in the form that YAML files use."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {part_name(type(value)): {f.name: _plain(getattr(value, f.name)) for f in fields(value)}}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)

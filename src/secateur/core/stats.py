@@ -1,0 +1,162 @@
+"""Evidence: what a pass over data collects about each group, and where scores and budgets read it.
+
+A `Statistic` is a frozen description (so it is its own key); its states merge, so that two workers equal one, and a
+pass serves every score that asks. Whoever needs a statistic's type takes it from here: rooms do not import rooms.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+from .errors import SubjectError
+from .keep import Keep
+from .space import Group
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A group's module ran: its input tokens, pad tokens left out."""
+
+    inputs: Float[Tensor, "tokens in"]
+    outputs: Float[Tensor, "tokens out"]
+
+
+@dataclass(frozen=True)
+class Backward:
+    """The loss of one batch was differentiated: the gradient of the group's tensor, in the tensor's own shape."""
+
+    gradient: Float[Tensor, "..."]
+    samples: int
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Samples passed through the model in training: outputs and labels, by stable sample id."""
+
+    ids: Int[Tensor, " batch"]
+    outputs: Float[Tensor, "batch classes"]
+    labels: Int[Tensor, " batch"]
+    epoch: int
+
+
+Event = Forward | Backward | Visit
+
+
+class Statistic(Protocol):
+    """What a pass collects for one group. Frozen and hashable: two scores that ask for equal ones share the pass."""
+
+    @property
+    def on(self) -> type:
+        """The kind of event it feeds on: `Forward`, `Backward` or `Visit`."""
+        ...
+
+    def zero(self, group: Group) -> State:
+        """The state before any event."""
+        ...
+
+    def update(self, state: State, event: Event) -> State:
+        """The state after one more event."""
+        ...
+
+    def merge(self, a: State, b: State) -> State:
+        """The state of one worker that saw what two workers saw."""
+        ...
+
+    def value(self, state: State) -> Tensor:
+        """What a score reads, in float32 or float64."""
+        ...
+
+
+def summed(a: State, b: State) -> State:
+    """`merge` of every statistic that is a sum."""
+    return {name: a[name] + b[name] for name in a}
+
+
+@dataclass(frozen=True)
+class Gradient(Statistic):
+    """The gradient of the mean loss over all batches: signed, so that it can cancel. Shape: the tensor's own."""
+
+    on = Backward
+
+    def zero(self, group: Group) -> State:
+        return {"sum": torch.zeros(()), "samples": torch.zeros(())}
+
+    def update(self, state: State, event: Event) -> State:
+        assert isinstance(event, Backward)
+        return {
+            "sum": state["sum"].to(event.gradient.device) + event.gradient.detach().float() * event.samples,
+            "samples": state["samples"] + event.samples,
+        }
+
+    def merge(self, a: State, b: State) -> State:
+        return summed(a, b)
+
+    def value(self, state: State) -> Tensor:
+        return state["sum"] / state["samples"].to(state["sum"].device)
+
+
+@dataclass(frozen=True)
+class InputGram(Statistic):
+    """Sum of x x^T over all input tokens, and their number, in float64: `[in, in]`, divided by the tokens."""
+
+    on = Forward
+
+    def zero(self, group: Group) -> State:
+        return {"sum": torch.zeros(()), "tokens": torch.zeros(())}
+
+    def update(self, state: State, event: Event) -> State:
+        assert isinstance(event, Forward)
+        x = event.inputs.detach().double()
+        return {"sum": state["sum"].to(x.device) + x.T @ x, "tokens": state["tokens"] + len(x)}
+
+    def merge(self, a: State, b: State) -> State:
+        return summed(a, b)
+
+    def value(self, state: State) -> Tensor:
+        return state["sum"] / state["tokens"].to(state["sum"].device)
+
+
+@dataclass(frozen=True)
+class Stats:
+    """The evidence of one decision: statistics, scores, the current keep, and the source of randomness.
+
+    Attributes:
+        values: finished statistics by (group name, statistic).
+        scores: one value per unit by group name, `-inf` for what is already gone; filled before budgets are asked.
+        keep: what stays at present, or None before the first decision.
+        seed: of the run; `rng` derives one generator per group from it.
+    """
+
+    values: Mapping[tuple[str, Statistic], Tensor] = field(default_factory=dict)
+    scores: Mapping[str, Tensor] = field(default_factory=dict)
+    keep: Keep | None = None
+    seed: int = 0
+
+    def __getitem__(self, key: tuple[Group, Statistic]) -> Tensor:
+        group, statistic = key
+        try:
+            return self.values[group.name, statistic]
+        except KeyError:
+            raise SubjectError(
+                f"{statistic} was never collected: the layer did not run, or no data was given",
+                where=f"group {group.name!r}",
+                mend="give a task whose batches reach this layer, or leave it out with exclude=[...]",
+            ) from None
+
+    def rng(self, group: Group, purpose: str = "") -> Generator:
+        """A generator that depends on the run's seed and the group's *name* only, never on the order of groups.
+
+        It lives on the CPU, so that the same seed gives the same draw on every device.
+        """
+        digest = hashlib.sha256(f"{self.seed}/{purpose}/{group.name}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+Collect = Callable[[Iterable[Statistic]], Mapping[tuple[str, Statistic], Tensor]]

@@ -1,0 +1,294 @@
+"""Task: what good means. Data, how a batch becomes a model call, the loss, the metrics, how to train for it."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, default_collate
+
+from .errors import NumericsError, RecipeError
+
+Batch = Any
+Data = Any
+"""A map-style data set, a `DataLoader`, or any iterable of batches that can be iterated again."""
+
+
+class Metric(Protocol):
+    """The interface of `torchmetrics`, so that every metric of it fits here; ours are below."""
+
+    def update(self, outputs: Any, target: Any) -> None:
+        """Take in one batch."""
+        ...
+
+    def compute(self) -> Any:
+        """The value over all batches since `reset`."""
+        ...
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        ...
+
+
+class Accuracy:
+    """Share of samples whose highest output is the target's class, 0 to 1."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def update(self, outputs: Tensor, target: Tensor) -> None:
+        """Take in one batch: outputs `[batch, classes]`, targets `[batch]`."""
+        self._right += int((outputs.argmax(-1) == target).sum())
+        self._seen += target.numel()
+
+    def compute(self) -> float:
+        """The share so far."""
+        return self._right / max(self._seen, 1)
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._right = self._seen = 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """How one leg of training goes.
+
+    Attributes:
+        epochs: passes over the training data; fractions are fine.
+        optimizer: "sgd" (with momentum), "adam" or "adamw".
+        lr: peak learning rate.
+        lr_schedule: "constant", "cosine" (to 0), or "step" (a tenth at one half and at three quarters).
+        warmup: share of the leg over which the learning rate rises linearly to its peak.
+        clip: largest gradient norm, or None.
+    """
+
+    epochs: float = 1.0
+    optimizer: str = "adam"
+    lr: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    lr_schedule: str = "cosine"
+    warmup: float = 0.0
+    clip: float | None = None
+
+
+def first_call(model: nn.Module, batch: Batch) -> Any:
+    """The usual call: `model(**batch)` for a mapping, else `model(inputs)` with the batch's first part."""
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    return model(batch[0]) if isinstance(batch, tuple | list) else model(batch)
+
+
+def target_of(batch: Batch) -> Any:
+    """The usual target: `labels` of a mapping, else the batch's last part."""
+    return batch["labels"] if isinstance(batch, Mapping) else batch[-1]
+
+
+def cross_entropy(outputs: Any, batch: Batch) -> Tensor:
+    """The model's own loss where its output has one (transformers), else cross-entropy against the target."""
+    own = getattr(outputs, "loss", None)
+    if isinstance(own, Tensor):
+        return own
+    logits = getattr(outputs, "logits", outputs)
+    return nn.functional.cross_entropy(logits, target_of(batch))
+
+
+@dataclass(frozen=True)
+class Task:
+    """What good means for a model: data, loss, metrics, and how a batch becomes a model call.
+
+    `sc.Task(train=train_set, test=test_set)` is classification by cross-entropy, measured by accuracy.
+
+    Attributes:
+        train: what training, healing and scores read.
+        test: what metrics are measured on; never trained on.
+        valid: for choices along the way (early stopping), if there is one.
+        call: `(model, batch) -> outputs`.
+        loss: `(outputs, batch) -> scalar`, the mean over the batch.
+        metrics: by name; anything with torchmetrics' interface. The first one is the one that tables sort by.
+        lower_is_better: names of the metrics of which less is better.
+        training: how to train for this task from scratch.
+        model: builds the task's own untrained model, if it has one.
+        seed: order of the data, draws of the training.
+    """
+
+    train: Data
+    test: Data
+    valid: Data | None = None
+    name: str = "task"
+    call: Callable[[nn.Module, Batch], Any] = first_call
+    loss: Callable[[Any, Batch], Tensor] = cross_entropy
+    target: Callable[[Batch], Any] = target_of
+    metrics: Mapping[str, Metric] = field(default_factory=lambda: {"accuracy": Accuracy()})
+    lower_is_better: frozenset[str] = frozenset({"loss"})
+    training: Training = Training()
+    batch_size: int = 64
+    model: Callable[[], nn.Module] | None = None
+    seed: int = 0
+
+    def fork(self, seed: int) -> "Task":
+        """The same task with another order of data and other draws."""
+        return replace(self, seed=seed)
+
+    def split(self, name: str) -> Data:
+        """The data of "train", "valid" or "test"."""
+        data = getattr(self, name, None) if name in ("train", "valid", "test") else None
+        if data is None:
+            raise RecipeError(
+                f"the task {self.name!r} has no {name!r} data",
+                where="Task(...)",
+                mend=f"build it with {name}=...",
+            )
+        return data
+
+    def epoch_steps(self) -> int:
+        """Batches in one pass over the training data. Raises `RecipeError` if there are none."""
+        data, size, _ = _source(self.train, self.batch_size)
+        steps = -(-len(data) // size) if size else len(data)
+        if steps == 0:
+            raise _empty("train", self.name)
+        return steps
+
+    def batches(
+        self, split: str = "train", epoch: int = 0, start: int = 0, shuffle: bool = True, keep: Tensor | None = None
+    ) -> Iterator[Batch]:
+        """The batches of one pass, from batch `start` on.
+
+        The order depends on `(seed, epoch)` only, so a resumed run and a second process see the same batches. A
+        loader with a sampler of its own, or a plain iterable, keeps its own order.
+
+        Args:
+            split: "train", "valid" or "test".
+            epoch: which pass.
+            start: how many batches to leave out at the beginning.
+            shuffle: in training; else the data's own order.
+            keep: `[samples]` bool, only these samples take part; needs a map-style data set.
+        """
+        data, size, collate = _source(self.split(split), self.batch_size)
+        seen = False
+        if size is None:
+            if keep is not None:
+                raise RecipeError(
+                    "samples of an iterable cannot be chosen", where=f"Task.{split}", mend="give a map-style data set"
+                )
+            for i, batch in enumerate(data):
+                if i >= start:
+                    seen = True
+                    yield batch
+        else:
+            order = self._order(len(data), epoch) if shuffle and split == "train" else torch.arange(len(data))
+            if keep is not None:
+                order = order[keep.flatten()[order]]
+            for at in range(start * size, len(order), size):
+                seen = True
+                yield collate(_fetch(data, order[at : at + size].tolist()))
+        if not seen and start == 0:
+            raise _empty(split, self.name)
+
+    def _order(self, n: int, epoch: int) -> Tensor:
+        digest = hashlib.sha256(f"{self.seed}/{epoch}".encode()).digest()
+        rng = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        return torch.randperm(n, generator=rng)
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, split: str = "test", device: Any = None) -> dict[str, float]:
+        """The metrics and the mean loss over a split, in eval mode; the model's mode is put back."""
+        was_training, device = model.training, device if device is not None else device_of(model)
+        model.eval()
+        for metric in self.metrics.values():
+            metric.reset()
+        total, samples = 0.0, 0
+        try:
+            for raw in self.batches(split, shuffle=False):
+                batch = to_device(raw, device)
+                outputs = self.call(model, batch)
+                size = batch_length(batch)
+                total, samples = total + float(self.loss(outputs, batch)) * size, samples + size
+                for metric in self.metrics.values():
+                    metric.update(getattr(outputs, "logits", outputs), self.target(batch))
+        finally:
+            model.train(was_training)
+        measured = {name: float(metric.compute()) for name, metric in self.metrics.items()}
+        return measured | {"loss": total / samples}
+
+
+def to_device(batch: Batch, device: Any) -> Batch:
+    """Every tensor of a nested batch on the device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {k: to_device(v, device) for k, v in batch.items()}
+    if isinstance(batch, tuple | list):
+        return type(batch)(to_device(v, device) for v in batch)
+    return batch
+
+
+def batch_length(batch: Batch) -> int:
+    """Samples in a batch: the first dimension of its first tensor, 1 where it has none."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.dim() else 1
+    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else ()
+    return batch_length(next(iter(parts))) if parts else 1
+
+
+def first_sample(batch: Batch) -> Batch:
+    """The batch cut down to its first sample, wherever tensors have a first dimension."""
+    if isinstance(batch, Tensor):
+        return batch[:1] if batch.dim() else batch
+    if isinstance(batch, Mapping):
+        return {k: first_sample(v) for k, v in batch.items()}
+    if isinstance(batch, tuple | list):
+        return type(batch)(first_sample(v) for v in batch)
+    return batch
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's first parameter or buffer lives; the CPU for a model without any."""
+    first = next(model.parameters(), None)
+    first = first if first is not None else next(model.buffers(), None)
+    return first.device if first is not None else torch.device("cpu")
+
+
+def check_loss(loss: Tensor, where: str) -> None:
+    """Raise `NumericsError` unless the loss is finite."""
+    if not torch.isfinite(loss).all():
+        raise NumericsError(
+            f"the loss is {float(loss)}", where=where, mend="lower the learning rate, or check the data and the weights"
+        )
+
+
+def _fetch(data: Any, indices: Sequence[int]) -> list[Any]:
+    getitems = getattr(data, "__getitems__", None)
+    return list(getitems(indices)) if getitems is not None else [data[i] for i in indices]
+
+
+def _source(data: Data, batch_size: int) -> tuple[Any, int | None, Callable[[Any], Batch]]:
+    """`(data set, batch size, collate)`; the size is None where batches come ready-made."""
+    if isinstance(data, DataLoader):
+        plain = isinstance(data.sampler, RandomSampler | SequentialSampler) and data.batch_size is not None
+        if plain and not isinstance(data.dataset, IterableDataset):
+            return data.dataset, data.batch_size, data.collate_fn
+        return data, None, default_collate
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not _holds_batches(data):
+        return data, batch_size, default_collate
+    if not isinstance(data, Iterable) or isinstance(data, Iterator) or not hasattr(data, "__len__"):
+        raise RecipeError(
+            f"{type(data).__name__} cannot be read again and again, or has no length",
+            where="Task(...)",
+            mend="give a map-style data set, a DataLoader with a length, or a list of batches",
+        )
+    return data, None, default_collate
+
+
+def _holds_batches(data: Any) -> bool:
+    """A plain list is a list of ready-made batches; everything else with indices is a data set of samples."""
+    return isinstance(data, list)
+
+
+def _empty(split: str, task: str) -> RecipeError:
+    return RecipeError(
+        "there is no batch: 0 samples were read", where=f"{split!r} data of task {task!r}", mend="check the loader"
+    )

@@ -1,0 +1,165 @@
+"""The base architecture of a saved model: how it is described, and how it is built again.
+
+A folder never chooses code to run. It may name a built-in model of ours, a class of `torch.nn` (or a tree of them), a
+transformers class with its config, or a timm architecture; for anything else the caller passes the factory.
+"""
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur.core import CheckpointError, require
+from secateur.tasks import builtin_model
+
+Factory = Callable[[], nn.Module]
+_SOURCE = "_secateur_source"
+
+
+def remember_source(model: nn.Module, source: Mapping[str, Any]) -> nn.Module:
+    """Note on the model how it was built, for `describe`."""
+    object.__setattr__(model, _SOURCE, dict(source))
+    return model
+
+
+def describe(model: nn.Module) -> dict[str, Any]:
+    """How to build this architecture again, as plain data."""
+    source = getattr(model, _SOURCE, None)
+    if source is not None:
+        return dict(source)
+    module = type(model).__module__
+    if module.startswith("transformers.") and hasattr(model, "config"):
+        return {"kind": "transformers", "class": type(model).__name__}
+    if module.startswith("timm.") and getattr(model, "pretrained_cfg", None):
+        cfg: Any = model.pretrained_cfg
+        return {"kind": "timm", "name": cfg["architecture"], "num_classes": getattr(model, "num_classes", None)}
+    tree = _tree(model)
+    if tree is not None:
+        return {"kind": "torch", "tree": tree}
+    return {"kind": "factory", "class": f"{module}.{type(model).__qualname__}"}
+
+
+def save_base(model: nn.Module, folder: Path) -> None:
+    """Write what `build` needs beside the description: the config of a transformers model."""
+    if describe(model).get("kind") == "transformers":
+        config: Any = model.config
+        config.save_pretrained(folder)
+
+
+def build(base: Mapping[str, Any], folder: Path, factory: Factory | None) -> nn.Module:
+    """The architecture, with whatever weights its constructor gives; call it under `torch.device("meta")` for none.
+
+    Raises:
+        CheckpointError: the description is damaged, or needs a factory that was not given.
+    """
+    if factory is not None:
+        return factory()
+    match dict(base):
+        case {"kind": "builtin", "name": str(name)}:
+            return builtin_model(name)
+        case {"kind": "torch", "tree": dict(tree)}:
+            return _grow(tree)
+        case {"kind": "transformers", "class": str(name)}:
+            return _transformers(name, folder)
+        case {"kind": "timm", "name": str(name), **rest}:
+            return _timm(name, rest.get("num_classes"))
+        case {"kind": "factory", "class": str(name)}:
+            raise CheckpointError(
+                f"the model is a {name}, and a folder never chooses code to run",
+                where=str(folder),
+                mend="pass what builds it: sc.load(folder, factory=MyModel), or --factory path/to/file.py:factory",
+            )
+    raise CheckpointError(
+        f"{str(base)[:80]} describes no architecture",
+        where=str(folder / "secateur.json"),
+        mend="the file was edited or is of a newer version: restore it, or upgrade secateur",
+    )
+
+
+def _transformers(name: str, folder: Path) -> nn.Module:
+    require("transformers", extra="llm", where=str(folder))
+    import transformers
+
+    cls = getattr(transformers, name, None)
+    if not (inspect.isclass(cls) and issubclass(cls, transformers.PreTrainedModel)):
+        raise CheckpointError(
+            f"transformers has no model class {name!r}", where=str(folder), mend="install the version that saved it"
+        )
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return cls(config)
+
+
+def _timm(name: str, classes: Any) -> nn.Module:
+    require("timm", extra="vision", where=name)
+    timm = importlib.import_module("timm")
+    extra = {} if classes is None else {"num_classes": int(classes)}
+    model = timm.create_model(name, pretrained=False, **extra)
+    assert isinstance(model, nn.Module)
+    return model
+
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def _tree(module: nn.Module) -> dict[str, Any] | None:
+    """A module of torch.nn as plain data; None where it cannot be told from its attributes."""
+    cls = type(module)
+    if getattr(nn, cls.__name__, None) is not cls:
+        return None
+    if cls in _CONTAINERS:
+        children = {name: _tree(child) for name, child in module.named_children()}
+        if any(c is None for c in children.values()):
+            return None
+        return {"class": cls.__name__, "children": children}
+    arguments = _arguments(module)
+    node = {"class": cls.__name__, "arguments": arguments}
+    try:
+        json.dumps(arguments)
+        with torch.device("meta"):
+            twin = _grow(node)
+    except (TypeError, ValueError, RuntimeError, AssertionError):
+        return None
+    same = repr(twin) == repr(module) and _shapes(twin) == _shapes(module)
+    return node if same else None
+
+
+def _arguments(module: nn.Module) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in inspect.signature(type(module).__init__).parameters:
+        value = getattr(module, name, None)
+        if name in ("self", "device", "dtype", "args", "kwargs") or not hasattr(module, name):
+            continue
+        if name == "bias" and not isinstance(value, bool):
+            value = value is not None
+        if value is None or isinstance(value, bool | int | float | str | tuple | list):
+            found[name] = value
+    return found
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(t.shape) for name, t in module.state_dict().items()}
+
+
+def _grow(node: Mapping[str, Any]) -> nn.Module:
+    cls = getattr(nn, str(node.get("class")), None)
+    if not (inspect.isclass(cls) and issubclass(cls, nn.Module)):
+        raise CheckpointError(
+            f"torch.nn has no module {node.get('class')!r}", where="secateur.json, key 'base'", mend="restore the file"
+        )
+    if cls in _CONTAINERS:
+        children = {str(name): _grow(child) for name, child in dict(node["children"]).items()}
+        if cls is nn.ModuleList:
+            return nn.ModuleList(children.values())
+        if cls is nn.ModuleDict:
+            return nn.ModuleDict(children)
+        sequence = nn.Sequential()
+        for name, child in children.items():
+            sequence.add_module(name, child)
+        return sequence
+    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(node["arguments"]).items()}
+    return cls(**plain)

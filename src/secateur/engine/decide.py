@@ -1,0 +1,161 @@
+"""One decision: from scores and a target to a choice. The only place where budgets, selects and solvers meet."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from secateur.budgets import Uniform
+from secateur.core import (
+    Budget,
+    BudgetError,
+    Choice,
+    Counts,
+    Group,
+    Keep,
+    Kind,
+    Move,
+    NumericsError,
+    Recipe,
+    RecipeError,
+    Score,
+    Space,
+    Stats,
+    Target,
+    check_counts,
+)
+
+_log = logging.getLogger(__name__)
+
+
+def decide(space: Space, recipe: Recipe, move: Move, stats: Stats) -> Choice:
+    """What stays after this move, and new values where a solver repairs as it chooses.
+
+    Args:
+        space: on the live subject.
+        stats: statistics, the current keep, and the seed of this move.
+
+    Raises:
+        NumericsError: a score or a weight is not finite; names the group.
+        BudgetError: the target cannot be met, or a group would lose all its units.
+    """
+    score = move.score or recipe.score
+    if recipe.solve is not None and move.score is None:
+        choice = _solve(space, recipe, move, stats)
+    else:
+        assert score is not None
+        stats = replace(stats, scores=_admitted(_scores(space, score, stats), move.kind, stats.keep))
+        choice = Choice(_select(space, recipe, move, stats))
+    _check_collapse(choice.keep, recipe, move)
+    return choice
+
+
+def _budget(recipe: Recipe, move: Move) -> Budget:
+    return move.budget or recipe.budget or Uniform()
+
+
+def _counts(space: Space, recipe: Recipe, move: Move, stats: Stats) -> tuple[Space, Counts]:
+    if move.sparsity is None:
+        if stats.keep is None:
+            raise RecipeError(
+                "the schedule keeps the counts as they are, but nothing was pruned yet",
+                where="Move(sparsity=None)",
+                mend="prune first",
+            )
+        return space, {g.name: int(stats.keep[g.name].sum()) // g.lanes for g in space}
+    budget = _budget(recipe, move)
+    refined, counts = budget.allocate(space, stats, Target(move.sparsity))
+    check_counts(refined, counts, where=type(budget).__name__)
+    return refined, counts
+
+
+def _scores(space: Space, score: Score, stats: Stats) -> dict[str, Tensor]:
+    found = {}
+    for group in space:
+        values = score(group, stats)
+        if values.shape != group.shape:
+            raise RecipeError(
+                f"{type(score).__name__} gave scores of shape {tuple(values.shape)} for units of {group.shape}",
+                where=f"group {group.name!r}",
+                mend="a score gives one value per unit",
+            )
+        found[group.name] = values if values.dtype == torch.float64 else values.float()
+        _check_finite(group, found[group.name], type(score).__name__)
+    return found
+
+
+def _check_finite(group: Group, values: Tensor, name: str) -> None:
+    if torch.isfinite(values.sum()) or torch.isfinite(values).all():  # the sum is cheap, and finite unless it overflows
+        return
+    bad = int((~torch.isfinite(values)).sum())
+    weights = group.site is not None and not torch.isfinite(group.weight).all()
+    raise NumericsError(
+        f"{bad} of {values.numel()} scores are NaN or infinite" + (": so are weights" if weights else ""),
+        where=f"{name} on group {group.name!r}",
+        mend="repair or reload the weights" if weights else "check the data and the loss, or prune in float32",
+    )
+
+
+def _admitted(scores: Mapping[str, Tensor], kind: Kind, keep: Keep | None) -> dict[str, Tensor]:
+    """Who competes: what is gone scores -inf when pruning, what stays scores +inf when regrowing."""
+    if keep is None or kind is Kind.REDRAW:
+        return dict(scores)
+    if kind is Kind.PRUNE:
+        return {n: s.masked_fill(~keep[n].to(s.device), -torch.inf) for n, s in scores.items()}
+    return {n: s.masked_fill(keep[n].to(s.device), torch.inf) for n, s in scores.items()}
+
+
+def _select(space: Space, recipe: Recipe, move: Move, stats: Stats) -> Keep:
+    refined, counts = _counts(space, recipe, move, stats)
+    select = move.select or recipe.select
+    masks = {}
+    for group in refined:
+        scores = stats.scores[group.parent or group.name]
+        if group.index is not None:
+            scores = scores.flatten()[group.index.to(scores.device)]
+        lanes = scores.reshape(group.lanes, group.lane)
+        chosen = select(lanes, counts[group.name], stats.rng(group, "select"))
+        masks[group.name] = chosen.reshape(group.shape)
+    keep = Keep(masks).coarsened(refined, space)
+    return _monotone(keep, move.kind, stats.keep)
+
+
+def _monotone(keep: Keep, kind: Kind, before: Keep | None) -> Keep:
+    if before is None or kind is Kind.REDRAW:
+        return keep
+    if kind is Kind.REGROW:
+        return Keep({n: m | before[n].to(m.device) for n, m in keep.masks.items()})
+    sparser = [n for n, m in keep.masks.items() if bool((m & ~before[n].to(m.device)).any())]
+    if sparser:
+        _log.warning("%s is already sparser than the target and stays as it is", ", ".join(sparser))
+    return Keep({n: m & before[n].to(m.device) for n, m in keep.masks.items()})
+
+
+def _solve(space: Space, recipe: Recipe, move: Move, stats: Stats) -> Choice:
+    assert recipe.solve is not None
+    budget = _budget(recipe, move)
+    if budget.needs_scores:
+        raise RecipeError(
+            f"the budget {type(budget).__name__} ranks scores, but {type(recipe.solve).__name__} gives none",
+            where="Recipe(solve, budget)",
+            mend="use Uniform, ER, ERK or Fixed",
+        )
+    refined, counts = _counts(space, recipe, move, stats)
+    masks: dict[str, Tensor] = {}
+    values: dict[str, Tensor] = {}
+    for group in refined:
+        choice = recipe.solve(group, stats, counts[group.name])
+        masks.update(choice.keep.masks)
+        values.update(choice.values)
+    return Choice(Keep(masks).coarsened(refined, space), values)
+
+
+def _check_collapse(keep: Keep, recipe: Recipe, move: Move) -> None:
+    if keep.collapsed and not recipe.allow_collapse:
+        raise BudgetError(
+            f"nothing would stay of {len(keep.collapsed)} groups at a sparsity of {move.sparsity}",
+            where=f"layer collapse in {', '.join(keep.collapsed[:5])}",
+            mend="lower the sparsity, use a floor (WithFloor, Lamp), or set allow_collapse=True",
+        )

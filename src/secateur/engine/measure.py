@@ -1,0 +1,68 @@
+"""Measures of a subject: what it can do, and what it costs. Sparsity is always told twice, prunable and all."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur.core import Keep, Space, Task, first_sample, masks_of
+from secateur.core.costs import layers, totals
+
+
+def measure(model: nn.Module, task: Task | None, example: Any | None) -> dict[str, Any]:
+    """Metrics on the task's test data, and costs.
+
+    Returns:
+        Metrics by name; `params`, `nonzero`, `bytes`; with an example also, for one sample, `macs` (executed by
+        dense kernels) and `macs_nonzero` (those that multiply by a weight that is not zero).
+    """
+    found: dict[str, Any] = {"metrics": task.evaluate(model) if task is not None else {}}
+    found |= totals(model)
+    found["bytes"] = sum(p.numel() * p.element_size() for p in model.parameters())
+    if example is not None:
+        rows = layers(model, first_sample(example))
+        found["macs"] = sum(r.macs or 0 for r in rows)
+        found["macs_nonzero"] = sum(round((r.macs or 0) * r.nonzero / r.params) for r in rows if r.params)
+    return found
+
+
+def sparsity_report(subject: Any, space: Space, keep: Keep | None) -> dict[str, Any]:
+    """Sparsity over the prunable units and over all parameters, per group, and which groups are empty.
+
+    Zeros that were there before pruning count as removed among all parameters, but not among the units.
+    """
+    whole = Keep.all(space) if keep is None else keep
+    report: dict[str, Any] = {
+        "sparsity": whole.sparsity,
+        "units": space.size,
+        "kept": sum(whole.counts.values()),
+        "per_group": {g.name: 1 - whole.counts[g.name] / max(g.size, 1) for g in space},
+        "collapsed": whole.collapsed,
+        "skipped": dict(space.skipped),
+    }
+    if isinstance(subject, nn.Module):
+        counted = totals(subject)
+        report["sparsity_all"] = 1 - counted["nonzero"] / max(counted["params"], 1)
+    return report
+
+
+def storage(model: nn.Module) -> dict[str, int]:
+    """Bytes of the weights in several formats, dense layers included: what large-sparse really costs.
+
+    Returns:
+        `dense`; `bitmask` (values and one bit per weight); `csr16` and `csr32` (values, a column index of 16 or 32
+        bits each, and row pointers of 32 bits). A matrix wider than 2^16 has no 16-bit index and counts with 32.
+    """
+    masks = masks_of(model)
+    total = dict.fromkeys(("dense", "bitmask", "csr16", "csr32"), 0)
+    for name, p in model.named_parameters():
+        size, nonzero = p.element_size(), int(torch.count_nonzero(p.detach()))
+        dense = p.numel() * size
+        sparse = p.dim() >= 2 and (name in masks or nonzero < p.numel())
+        rows, cols = (len(p), p.numel() // max(len(p), 1)) if sparse else (0, 0)
+        index16 = 2 if cols <= 1 << 16 else 4
+        total["dense"] += dense
+        total["bitmask"] += nonzero * size + -(-p.numel() // 8) if sparse else dense
+        total["csr16"] += nonzero * (size + index16) + 4 * (rows + 1) if sparse else dense
+        total["csr32"] += nonzero * (size + 4) + 4 * (rows + 1) if sparse else dense
+    return total

@@ -1,0 +1,112 @@
+"""From what a user names to what the engine runs: methods, recipes, targets."""
+
+from dataclasses import replace
+from typing import Any
+
+from secateur import budgets, recovery, schedules, scores, structures
+from secateur.core import Recipe, RecipeError, Space, Structure, Target, nearest, parts_of, registry, validated
+from secateur.recovery import FineTune
+
+
+def as_recipe(recipe: Recipe | str, **settings: Any) -> Recipe:
+    """A recipe as it is, or the one of a registered method with these settings."""
+    if isinstance(recipe, str):
+        built = registry.get(recipe).recipe(**settings)
+        if not isinstance(built, Recipe):
+            raise RecipeError(
+                f"{recipe!r} has a loop of its own", where="Pruner", mend="use sc.prune, which hands it the loop"
+            )
+        return built
+    if settings:
+        name = next(iter(settings))
+        raise RecipeError(
+            f"the setting {name!r} goes with a method's id, not with a recipe",
+            where="sc.prune",
+            mend=f"put {name} into the recipe, or name a method",
+        )
+    return recipe
+
+
+def adapted(recipe: Recipe, structure: Structure | str | None, heal: float | FineTune | None) -> Recipe:
+    """The recipe with another structure, or another length of training.
+
+    Args:
+        structure: an object, or a text such as "2:4".
+        heal: epochs of fine-tuning in each leg, or a whole `FineTune`.
+    """
+    if structure is not None:
+        chosen = structures.structure(structure) if isinstance(structure, str) else structure
+        recipe = replace(recipe, structure=chosen)
+    if heal is not None:
+        old = next((r for r in recipe.recovery if isinstance(r, FineTune)), FineTune())
+        new = heal if isinstance(heal, FineTune) else replace(old, epochs=heal)
+        others = tuple(r for r in recipe.recovery if not isinstance(r, FineTune))
+        recipe = replace(recipe, recovery=(new, *others))
+    return recipe
+
+
+def implied_target(recipe: Recipe, space: Space, sparsity: float | None) -> Target:
+    """The target asked for, or the one that an N:M structure or a fixed budget implies.
+
+    Raises:
+        RecipeError: none is given and none implied, or both and they differ.
+    """
+    implied = None
+    if all(g.exact is not None for g in space):
+        removed = sum((g.lane - (g.exact or 0)) * g.lanes for g in space)
+        implied = removed / space.size
+    elif isinstance(recipe.budget, budgets.Fixed):
+        implied = recipe.budget.target(space).sparsity
+    if sparsity is None:
+        if implied is None:
+            raise RecipeError("no target is given", where="sparsity=...", mend="say how much goes: sparsity=0.9")
+        return Target(implied)
+    target = Target(sparsity)
+    if implied is not None and abs(implied - sparsity) > 1e-6:
+        raise RecipeError(
+            f"sparsity is {sparsity}, but this structure or budget removes {implied:.4g}",
+            where="sparsity=...",
+            mend="leave sparsity out, or change the pattern",
+        )
+    return Target(implied) if implied is not None else target
+
+
+_ROOMS = {
+    "structure": structures,
+    "score": scores,
+    "budget": budgets,
+    "schedule": schedules,
+    "recovery": recovery,
+}
+
+
+def build_part(room: str, given: Any, where: str) -> Any:
+    """A part of a recipe from plain data: a name, or `{name: {setting: value}}`.
+
+    Args:
+        room: "structure", "score", "budget", "schedule" or "recovery".
+        given: as YAML gives it.
+    """
+    name, settings = _name_and_settings(given, where)
+    if room == "structure" and not settings and name not in parts_of(structures):
+        return structures.structure(name)
+    known = parts_of(_ROOMS[room])
+    if name not in known:
+        raise RecipeError(f"there is no {room} {name!r}", where=where, mend=nearest(name, known))
+    if room == "budget" and isinstance(settings.get("budget"), str | dict):
+        settings = settings | {"budget": build_part("budget", settings["budget"], f"{where}.budget")}
+    return known[name](**validated(known[name], settings, where=f"{where}: {name}"))
+
+
+def _name_and_settings(given: Any, where: str) -> tuple[str, dict[str, Any]]:
+    if isinstance(given, str):
+        return given, {}
+    if isinstance(given, dict) and len(given) == 1:
+        name, settings = next(iter(given.items()))
+        if isinstance(name, str) and (settings is None or isinstance(settings, dict)):
+            return name, settings or {}
+    raise RecipeError(
+        f"{given!r} names no part",
+        where=where,
+        mend="write a name, or {name: {key: value}}",
+    )

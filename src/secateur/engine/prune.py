@@ -1,0 +1,277 @@
+"""`sc.prune`: one call from a subject and a method to a result."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from secateur.core import (
+    Clock,
+    Keep,
+    Plan,
+    Recipe,
+    RecipeError,
+    Schedule,
+    Space,
+    Structure,
+    Target,
+    Task,
+    masks_of,
+    registry,
+    remove_masks_,
+    to_device,
+)
+from secateur.recovery import FineTune
+from secateur.schedules import OneShot
+
+from .checkpoint import load, read_manifest
+from .measure import measure, sparsity_report
+from .methods import adapted, as_recipe, implied_target
+from .pruner import DecisionMaker
+from .result import Result, provenance
+from .runfolder import RunFolder
+from .tensors import tensor_hash
+from .training import Device, Trainer
+
+
+def prune(
+    subject: Any,
+    method: str | Recipe,
+    *,
+    sparsity: float | None = None,
+    keep: float | None = None,
+    task: Task | None = None,
+    structure: Structure | str | None = None,
+    heal: float | FineTune | None = None,
+    example: Any | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    mixed_precision: str = "no",
+    batches: int = 16,
+    run: str | Path | None = None,
+    save_every_s: float = 20.0,
+    **settings: Any,
+) -> Result:
+    """Prune a subject, heal it, measure it.
+
+    Args:
+        subject: a module (pruned in place; copy it first if you still need it), a `Delta`, or a data set.
+        method: a registered method's id, or a recipe of your own.
+        sparsity: share removed of all prunable units; `keep=0.1` is `sparsity=0.9`, as one says it of data.
+        task: data, loss and metrics; needed by everything that trains, measures or looks at data.
+        structure: instead of the method's own: an object, or "2:4", "4x4".
+        heal: epochs of fine-tuning in each leg, or a `FineTune`; instead of the method's own.
+        example: a batch or inputs to count MACs with; by default the task's first test batch.
+        seed: of every random choice. The same seed gives the same result.
+        device: "cpu" or "cuda"; by default the best there is when something trains, else where the model is.
+        mixed_precision: "no", "bf16" or "fp16", for training.
+        batches: how many batches a score that looks at data reads.
+        run: a run folder; the same call with the same folder goes on after a kill.
+        save_every_s: seconds between two states in the run folder.
+        settings: of the method: `sc.prune(model, "gmp", sparsity=0.9, end=0.5)`.
+
+    Returns:
+        A `Result`, whose `subject` is the pruned model.
+
+    Raises:
+        RecipeError, SubjectError, BudgetError, NumericsError, CheckpointError: with what, where and how to mend it.
+            Before any of the first two, nothing was changed.
+    """
+    entry = registry.get(method).entry if isinstance(method, str) else None
+    if isinstance(method, str):
+        built = registry.get(method).recipe(**settings)
+        if not isinstance(built, Recipe):
+            target = Target(_one_target(sparsity, keep) or 0.0)
+            result = built.run(subject, task, target, run)
+            assert isinstance(result, Result)
+            return result
+        recipe = built
+    else:
+        recipe = as_recipe(method, **settings)
+    recipe = adapted(recipe, structure, heal)
+    job = _Job(subject, recipe, entry.id if entry else None, task, example, seed, batches)
+    job.prepare(_one_target(sparsity, keep))
+    if run is None:
+        return job.run_(Device(device, mixed_precision), None)
+    folder = RunFolder(run, job.config(), every_s=save_every_s)
+    if folder.finished:
+        return job.finished(folder)
+    result = job.run_(Device(device, mixed_precision), folder)
+    result.save(folder.result, overwrite=True)
+    folder.clear()
+    return result
+
+
+def _one_target(sparsity: float | None, keep: float | None) -> float | None:
+    if keep is None:
+        return sparsity
+    if sparsity is not None:
+        raise RecipeError("both sparsity and keep are given", where="sc.prune", mend="keep is 1 - sparsity: give one")
+    if not 0 < keep <= 1:
+        raise RecipeError(f"keep is {keep}, but the share that stays lies in (0, 1]", where="keep=...", mend="keep=0.1")
+    return float(1 - Decimal(repr(keep)))  # 1 - 0.1 in binary is not the 0.9 that the user means
+
+
+class _Job:
+    """One call of `prune`, checked before anything is changed."""
+
+    def __init__(
+        self,
+        subject: Any,
+        recipe: Recipe,
+        method: str | None,
+        task: Task | None,
+        example: Any | None,
+        seed: int,
+        batches: int,
+    ) -> None:
+        self.subject, self.recipe, self.method = subject, recipe, method
+        self.task = task.fork(seed) if task is not None else None
+        self.example, self.seed, self.batches = example, seed, batches
+
+    def prepare(self, sparsity: float | None) -> None:
+        """Everything that can be wrong with the call is found here."""
+        self.space: Space = self.recipe.structure.find(self.subject)
+        self.target = implied_target(self.recipe, self.space, sparsity)
+        self.schedule: Schedule = self.recipe.schedule or OneShot()
+        self.finetune = next((r for r in self.recipe.recovery if isinstance(r, FineTune)), None)
+        self.trains = self.finetune is not None and isinstance(self.subject, nn.Module)
+        if self.recipe.recovery and self.task is None:
+            raise RecipeError(
+                f"{type(self.recipe.recovery[0]).__name__} needs data, and there is no task",
+                where="sc.prune",
+                mend="pass task=sc.Task(train=..., test=...), or heal=0 with a recipe that has no recovery",
+            )
+        if self.example is None and self.task is not None and isinstance(self.subject, nn.Module):
+            self.example = next(iter(self.task.batches("test", shuffle=False)))
+        if not self.trains:
+            self.schedule.check(self._still_clock(), self.target)
+
+    def _still_clock(self) -> Clock:
+        """A clock of no steps: everything that the schedule does happens at once."""
+        return Clock(0, 0, self.schedule.legs(self.target))
+
+    def config(self) -> dict[str, Any]:
+        """What makes this run this run, as plain data."""
+        facts: dict[str, Any] = {
+            "method": self.method,
+            "recipe": self.recipe.to_json(),
+            "sparsity": self.target.sparsity,
+            "seed": self.seed,
+            "batches": self.batches,
+        }
+        if isinstance(self.subject, nn.Module):
+            facts["weights"] = tensor_hash(self.subject.state_dict())[:16]
+        if self.task is not None:
+            facts["task"] = self.task.name
+            facts["training"] = repr(self.task.training)
+        return facts
+
+    def run_(self, device: Device, folder: RunFolder | None) -> Result:
+        """Prune and heal, in place."""
+        before = self._measure(self.subject)
+        maker = DecisionMaker(
+            self.subject, self.recipe, self.target, task=self.task, batches=self.batches, seed=self.seed
+        )
+        facts: dict[str, Any] = {"sparsity": self.target.sparsity, "seed": self.seed, "train_steps": 0}
+        if self.task is not None and isinstance(self.subject, nn.Module):
+            healings = [r.begin(self.subject, self.task) for r in self.recipe.recovery]
+        else:
+            healings = []
+        if self.trains:
+            assert self.finetune is not None and self.task is not None
+            trainer = Trainer(
+                self.subject,
+                self.task,
+                self.finetune.training(self.task),
+                self.schedule,
+                self.target,
+                maker,
+                healings,
+                rewind_lr=self.finetune.rewind_lr,
+                seed=self.seed,
+                device=device,
+                run=folder,
+                title=self.method or "recipe",
+            )
+            trainer.fit_()
+            facts |= {"train_steps": trainer.done, "training": vars(trainer.training)}
+        else:
+            self._all_moves_(maker, device)
+        for healing in healings:
+            healing.finish_()
+        maker.close()
+        return self._result(maker, before, facts)
+
+    def _all_moves_(self, maker: DecisionMaker, device: Device) -> None:
+        if isinstance(self.subject, nn.Module) and device.name is not None:
+            self.subject.to(device.name)
+        for move in self.schedule.moves(self._still_clock(), self.target):
+            maker.act_(move, 0)
+
+    def _measure(self, subject: Any) -> dict[str, Any]:
+        return measure(subject, self.task, self._example_inputs()) if isinstance(subject, nn.Module) else {}
+
+    def _example_inputs(self) -> Any:
+        if self.example is None or not isinstance(self.subject, nn.Module):
+            return None
+        return to_device(self.example, next(self.subject.parameters()).device)
+
+    def _result(self, maker: DecisionMaker, before: dict[str, Any], facts: dict[str, Any]) -> Result:
+        subject = maker.subject
+        masks: Mapping[str, Tensor] = {}
+        if isinstance(subject, nn.Module):
+            masks = {n: m.cpu().clone() for n, m in masks_of(subject).items()}
+            remove_masks_(subject)
+        if maker.keep is None:
+            raise RecipeError(
+                "the schedule ended and nothing was pruned",
+                where=f"{type(self.schedule).__name__}",
+                mend="give it a task and a recovery FineTune(epochs=...), or use OneShot",
+            )
+        return Result(
+            subject=subject,
+            plan=maker.plan,
+            keep=maker.keep,
+            masks=masks,
+            before=before,
+            after=self._measure(subject),
+            sparsity=sparsity_report(subject, self.space, maker.keep),
+            history=maker.history,
+            provenance=provenance(self.recipe, self.method, **facts),
+            example=_first_tensor(self.example),
+        )
+
+    def finished(self, folder: RunFolder) -> Result:
+        """The result of a run folder whose run came to its end, on the given subject."""
+        manifest = read_manifest(folder.result)
+        loaded = load(folder.result, factory=lambda: self.subject, masks=True)
+        masks = {n: m.clone() for n, m in masks_of(loaded).items()}
+        remove_masks_(loaded)
+        kept = {}
+        for group in self.recipe.structure.find(loaded):
+            if group.site is not None and group.name in masks:
+                kept[group.name] = group.site.pool(group.site.unfold(masks[group.name]).float()) > 0
+        return Result(
+            subject=loaded,
+            plan=Plan.from_json(manifest["plan"]),
+            keep=Keep(kept),
+            masks=masks,
+            before=manifest["before"],
+            after=manifest["after"],
+            sparsity=manifest["sparsity"],
+            history=manifest["history"],
+            provenance=manifest["provenance"],
+            example=_first_tensor(self.example),
+        )
+
+
+def _first_tensor(example: Any) -> Tensor | None:
+    """The inputs of an example, where they are one tensor."""
+    if isinstance(example, Tensor):
+        return example
+    if isinstance(example, tuple | list) and example and isinstance(example[0], Tensor):
+        return example[0]
+    return None

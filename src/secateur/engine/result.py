@@ -1,0 +1,113 @@
+"""Result: the pruned subject, what was done, what stays, before and after, and how to do it again."""
+
+import datetime
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from secateur._version import __version__
+from secateur.core import Keep, Plan, Recipe
+
+from .base import describe, save_base
+from .checkpoint import save_keep, save_tensors, write_folder, write_manifest
+
+
+@dataclass
+class Result:
+    """What pruning gives back.
+
+    Attributes:
+        subject: the pruned model (masks folded in: a plain module with zeros), or the subset of samples.
+        plan: what was done, replayable.
+        keep: what stays, per group in units.
+        masks: for weights, what stays in each tensor's own shape.
+        before, after: measures of the subject.
+        sparsity: the report: share removed among prunable units and among all parameters, per group, collapsed
+            groups, what was skipped and why.
+        history: one entry for each pruning.
+        provenance: recipe, target, seed, versions, date, training steps.
+        example: inputs that a saved result is verified with.
+    """
+
+    subject: Any
+    plan: Plan
+    keep: Keep | None
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)
+    after: Mapping[str, Any] = field(default_factory=dict)
+    sparsity: Mapping[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    example: Any | None = None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics after pruning; empty without a task."""
+        return dict(self.after.get("metrics", {}))
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write a folder of safetensors and JSON, whole or not at all.
+
+        Raises:
+            CheckpointError: it is there already, or cannot be written; what was there is still whole.
+        """
+        return write_folder(folder, self._fill, overwrite)
+
+    def _fill(self, folder: Path) -> None:
+        manifest: dict[str, Any] = {
+            "secateur": __version__,
+            "plan": self.plan.to_json(),
+            "before": self.before,
+            "after": self.after,
+            "sparsity": self.sparsity,
+            "history": self.history,
+            "provenance": self.provenance,
+        }
+        if isinstance(self.subject, nn.Module):
+            manifest |= {"subject": "module", "base": describe(self.subject)}
+            manifest["aliases"] = save_tensors(folder, self.subject, self.masks)
+            manifest["keep"] = {name: list(mask.shape) for name, mask in self.masks.items()}
+            save_base(self.subject, folder)
+            self._fill_probe(folder)
+        else:
+            assert self.keep is not None
+            manifest |= {"subject": "samples", "keep": {n: list(m.shape) for n, m in self.keep.masks.items()}}
+            save_keep(folder, self.keep)
+        write_manifest(folder, manifest)
+
+    def _fill_probe(self, folder: Path) -> None:
+        """One small input and its output, so that a loaded folder can prove itself."""
+        if not isinstance(self.example, Tensor):
+            return
+        inputs = self.example.detach()[:4]
+        outputs = probe_outputs(self.subject, inputs)
+        if outputs is not None and outputs.numel() < 1 << 20:
+            tensors = {"inputs": inputs.cpu().contiguous(), "outputs": outputs.cpu().contiguous()}
+            (folder / "probe.safetensors").write_bytes(save(tensors))
+
+
+@torch.no_grad()
+def probe_outputs(model: nn.Module, inputs: Tensor) -> Tensor | None:
+    """The model's output tensor in eval mode; None where it gives no single tensor."""
+    was_training = model.training
+    outputs = model.eval()(inputs.to(next(model.parameters()).device))
+    model.train(was_training)
+    outputs = getattr(outputs, "logits", outputs)
+    return outputs if isinstance(outputs, Tensor) else None
+
+
+def provenance(recipe: Recipe | None, method: str | None, **facts: Any) -> dict[str, Any]:
+    """Recipe, versions and date, beside the given facts."""
+    return {
+        "method": method,
+        "recipe": None if recipe is None else recipe.to_json(),
+        **facts,
+        "versions": {"secateur": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }

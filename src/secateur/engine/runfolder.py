@@ -1,0 +1,127 @@
+"""Run folder: the state of a long run on disk, so that a killed run goes on where it was.
+
+A run folder belongs to one configuration. It holds `run.json` (the configuration and its fingerprint), at most one
+`state.safetensors`, snapshots to rewind to, and in the end the saved result.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from secateur.core import CheckpointError
+
+from .tensors import load_state, save_state, write_atomically
+
+FORMAT = 1
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """A short hash of a configuration in plain data."""
+    text = json.dumps(config, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: made if it is not there.
+        config: plain data; the folder of another configuration is refused and left alone.
+        every_s: seconds between two states on disk; 0 writes at every step.
+
+    Raises:
+        CheckpointError: the folder belongs to another configuration, or is no run folder.
+    """
+
+    def __init__(self, path: str | Path, config: Mapping[str, Any], every_s: float = 20.0) -> None:
+        self.path = Path(path)
+        self.every_s = every_s
+        self._last = time.monotonic()
+        self._open(config)
+
+    def _open(self, config: Mapping[str, Any]) -> None:
+        wanted = {"format": FORMAT, "fingerprint": fingerprint(config), "config": config}
+        file = self.path / "run.json"
+        if not file.exists():
+            if self.path.is_dir() and any(p for p in self.path.iterdir() if not p.name.startswith(".")):
+                raise CheckpointError(
+                    "the folder is not empty and holds no run", where=str(self.path), mend="choose another folder"
+                )
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps(wanted, indent=1, default=repr).encode())
+            return
+        found = _read_json(file)
+        if found.get("format") != FORMAT:
+            raise CheckpointError(
+                f"the run folder has format {found.get('format')!r}; this version writes {FORMAT}",
+                where=str(file),
+                mend="use the version that made it, or another folder",
+            )
+        if found.get("fingerprint") != wanted["fingerprint"]:
+            raise CheckpointError(
+                f"the run folder belongs to another recipe: {_difference(found.get('config'), config)}",
+                where=str(file),
+                mend="choose another folder, or repeat that recipe to resume it",
+            )
+
+    @property
+    def result(self) -> Path:
+        """Where the finished result lies."""
+        return self.path / "result"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the result is there."""
+        return (self.result / "secateur.json").exists()
+
+    def due(self) -> bool:
+        """Whether it is time to write the state again."""
+        return time.monotonic() - self._last >= self.every_s
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Replace the state on disk, whole or not at all."""
+        save_state(self.path / "state.safetensors", state)
+        self._last = time.monotonic()
+
+    def read(self) -> dict[str, Any] | None:
+        """The last state; None before the first."""
+        file = self.path / "state.safetensors"
+        return load_state(file) if file.exists() else None
+
+    def write_snapshot(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+        """Keep what the subject is at a step, to rewind to."""
+        save_state(self.path / f"snapshot-{step}.safetensors", dict(tensors))
+
+    def read_snapshot(self, step: int) -> dict[str, Tensor] | None:
+        """The snapshot of a step, if there is one."""
+        file = self.path / f"snapshot-{step}.safetensors"
+        return load_state(file) if file.exists() else None
+
+    def clear(self) -> None:
+        """Remove the state and the snapshots of a finished run."""
+        for file in [self.path / "state.safetensors", *self.path.glob("snapshot-*.safetensors")]:
+            file.unlink(missing_ok=True)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"the file cannot be read: {error}", where=str(file), mend="delete the run folder to start again"
+        ) from error
+    if not isinstance(found, dict):
+        raise CheckpointError("the file is no run", where=str(file), mend="delete the run folder to start again")
+    return found
+
+
+def _difference(found: Any, wanted: Mapping[str, Any]) -> str:
+    found = found if isinstance(found, dict) else {}
+    plain = json.loads(json.dumps(wanted, default=repr))
+    keys = sorted(k for k in plain.keys() | found.keys() if plain.get(k) != found.get(k))
+    return ", ".join(f"{k} is {found.get(k)!r} there and {plain.get(k)!r} here" for k in keys[:2])[:300]

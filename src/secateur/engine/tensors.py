@@ -1,0 +1,128 @@
+"""Nested state in one safetensors file: tensors as they are, everything else as JSON beside them. Never pickle."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from secateur.core import CheckpointError
+
+_TREE = "tree"
+
+
+def pack_bits(mask: Tensor) -> Tensor:
+    """A boolean tensor as bytes of eight, in flat order."""
+    flat = mask.flatten().to("cpu", torch.uint8)
+    padded = torch.nn.functional.pad(flat, (0, -len(flat) % 8)).view(-1, 8)
+    return (padded << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
+
+
+def unpack_bits(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The inverse of `pack_bits`."""
+    bits = (packed.view(-1, 1) >> torch.arange(8, dtype=torch.uint8)) & 1
+    size = 1
+    for n in shape:
+        size *= n
+    return bits.flatten()[:size].bool().reshape(shape)
+
+
+def save_state(path: Path, state: Any) -> None:
+    """Write nested dicts, lists and tuples of tensors and plain values; the file appears whole or not at all."""
+    tensors: dict[str, Tensor] = {}
+    tree = _flatten(state, tensors)
+    write_atomically(path, save(_separate(tensors), metadata={_TREE: json.dumps(tree)}))
+
+
+def load_state(path: Path) -> Any:
+    """The inverse of `save_state`. Raises `CheckpointError` for a damaged file."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return _unflatten(json.loads(metadata[_TREE]), tensors)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"the file cannot be read: {error}", where=str(path), mend="delete it to start that run again"
+        ) from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary name beside the file, flush to the disk, rename."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        raise
+
+
+def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors that share no memory, as the format wants them."""
+    seen: set[int] = set()
+    out = {}
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        pointer = own.untyped_storage().data_ptr()
+        whole = own.untyped_storage().nbytes() == own.numel() * own.element_size()
+        if pointer in seen or not whole:
+            own = own.clone()
+            pointer = own.untyped_storage().data_ptr()
+        seen.add(pointer)
+        out[name] = own
+    return out
+
+
+def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        key = str(len(tensors))
+        tensors[key] = value
+        return {"t": key}
+    if isinstance(value, Mapping):
+        return {"d": [[_flatten(k, tensors), _flatten(v, tensors)] for k, v in value.items()]}
+    if isinstance(value, tuple):
+        return {"u": [_flatten(v, tensors) for v in value]}
+    if isinstance(value, list):
+        return {"l": [_flatten(v, tensors) for v in value]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return {"v": value}
+    raise TypeError(f"{type(value).__name__} cannot be stored without pickle")
+
+
+def _unflatten(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
+    ((kind, value),) = tree.items()
+    match kind:
+        case "t":
+            return tensors[value]
+        case "d":
+            return {_unflatten(k, tensors): _unflatten(v, tensors) for k, v in value}
+        case "u":
+            return tuple(_unflatten(v, tensors) for v in value)
+        case "l":
+            return [_unflatten(v, tensors) for v in value]
+        case "v":
+            return value
+    raise ValueError(f"unknown kind {kind!r}")

@@ -1,0 +1,302 @@
+"""The training loop: legs of steps, moves of the schedule, hooks of recoveries, a state that resumes bit for bit."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.core import (
+    Clock,
+    Healing,
+    Move,
+    Rewind,
+    Schedule,
+    SubjectError,
+    Target,
+    Task,
+    Training,
+    check_loss,
+    masks_of,
+    owner_of,
+    to_device,
+)
+from secateur.core.progress import report
+from secateur.recovery import lr_at, optimizer_for
+
+from .pruner import DecisionMaker
+from .rng import rng_state, seeded, set_rng_state
+from .runfolder import RunFolder
+
+
+@dataclass
+class Device:
+    """Where and how training runs; `accelerate` spreads it.
+
+    Attributes:
+        name: "cpu", "cuda", or None for the best there is.
+        mixed_precision: "no", "bf16" or "fp16".
+    """
+
+    name: str | None = None
+    mixed_precision: str = "no"
+
+    def accelerator(self) -> Any:
+        """A fresh accelerator."""
+        from accelerate import Accelerator
+
+        return Accelerator(cpu=self.name == "cpu", mixed_precision=self.mixed_precision)
+
+
+@dataclass
+class Trainer:
+    """Runs the legs of one recipe on one module.
+
+    A leg is `leg_steps` optimizer steps under one learning-rate schedule. After any leg the schedule may rewind.
+    `position` is the place in the leg, `leg` its number; everything that decides what happens next is in `state`.
+    """
+
+    model: nn.Module
+    task: Task
+    training: Training
+    schedule: Schedule
+    target: Target
+    maker: DecisionMaker
+    healings: Sequence[Healing]
+    rewind_lr: bool = True
+    seed: int = 0
+    device: Device = field(default_factory=Device)
+    run: RunFolder | None = None
+    title: str = "training"
+
+    def __post_init__(self) -> None:
+        self.epoch_steps = self.task.epoch_steps()
+        self.leg_steps = round(self.training.epochs * self.epoch_steps)
+        self.legs = self.schedule.legs(self.target)
+        self.leg = self.position = self.done = 0
+        self.losses: list[float] = []
+        self.schedule.check(self.clock, self.target)
+        self._snapshots: dict[int, dict[str, Tensor]] = {}
+
+    @property
+    def clock(self) -> Clock:
+        """The schedule's clock."""
+        return Clock(self.leg * self.leg_steps + self.position, self.leg_steps, self.legs, self.epoch_steps)
+
+    def fit_(self) -> None:
+        """Train through all legs, in place; goes on from the run folder's state if there is one."""
+        self.accelerator = self.device.accelerator()
+        self.model.to(self.accelerator.device)
+        self._new_optimizer()
+        with seeded(self.seed):
+            state = self.run.read() if self.run is not None else None
+            if state is not None:
+                self._restore(state)
+            else:
+                self._snapshot_if_wanted()
+                self._act()
+            self._fit_rest()
+
+    def _fit_rest(self) -> None:
+        total = self.clock.total
+        self.model.train()
+        while self.clock.step < total:
+            for batch in self._epoch_batches():
+                self._step(to_device(batch, self.accelerator.device))
+                if self._advance():
+                    break
+        self.model.eval()
+
+    def _epoch_batches(self) -> Any:
+        """What is left of the current epoch; its order depends on the place in training alone."""
+        place = self.position if self._repeats else self.clock.step
+        epoch, start = divmod(place, self.epoch_steps)
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        for batch in self.task.batches("train", epoch=epoch, start=start):
+            yield batch if world == 1 else _part(batch, rank, world)
+
+    @property
+    def _repeats(self) -> bool:
+        """Whether each leg sees the same order of data: a rewound leg must, or it is another experiment."""
+        return self.schedule.starts_dense
+
+    def _step(self, batch: Any) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._lr()
+        with self.accelerator.autocast():
+            outputs = self.task.call(self._wrapped, batch)
+            loss = self.task.loss(outputs, batch)
+            for healing in self.healings:
+                loss = healing.loss(loss, outputs, batch)
+        if self.accelerator.device.type == "cpu" or self.clock.step % 50 == 0:  # reading a GPU's loss makes it wait
+            check_loss(loss.detach(), f"step {self.clock.step} of {self.title}")
+            self.losses.append(float(loss.detach()))
+        self.accelerator.backward(loss)
+        if self.training.clip is not None:
+            self.accelerator.clip_grad_norm_(self._wrapped.parameters(), self.training.clip)
+        for healing in self.healings:
+            healing.before_step_()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        for healing in self.healings:
+            healing.after_step_()
+        self.done += 1
+
+    def _lr(self) -> float:
+        if self.rewind_lr:
+            return lr_at(self.training, self.position, self.leg_steps)
+        return lr_at(self.training, self.clock.step, self.clock.total)
+
+    def _advance(self) -> bool:
+        """One step on; True where the epoch must be begun anew."""
+        self.position += 1
+        report(self.title, self.clock.step, self.clock.total)
+        self._snapshot_if_wanted()
+        rewound = self._act()
+        ended = self.position >= self.leg_steps
+        if ended:
+            self.leg, self.position = self.leg + 1, 0
+            if self.rewind_lr and self.leg < self.legs:
+                self._new_optimizer()
+        if self.run is not None and self.run.due():
+            self.run.write(self.state())
+        return rewound or ended
+
+    def _act(self) -> bool:
+        """The moves of this step; True if one of them rewound."""
+        rewind: Rewind | None = None
+        for move in self.schedule.moves(self.clock, self.target):
+            self._move(move)
+            rewind = move.rewind if move.rewind is not None else rewind
+        if rewind is None:
+            return False
+        self._rewind(rewind)
+        return True
+
+    def _move(self, move: Move) -> None:
+        training = self.model.training
+        self.maker.act_(move, self.clock.step)
+        self.maker.enforce_(self.optimizer)
+        self.model.train(training)
+
+    def _rewind(self, to: Rewind) -> None:
+        """Weights and buffers of then (or of a fresh initialisation) under the masks of now; a new optimizer."""
+        self.leg, self.position = self.leg + 1, 0 if to == "fresh" else to
+        if to == "fresh":
+            fresh_(self.model, self.task, self.seed)
+        else:
+            load_dense_(self.model, self._snapshot(to))
+        self._new_optimizer()
+
+    def _new_optimizer(self) -> None:
+        self._wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer_for(self.model, self.training))
+
+    def _snapshot_if_wanted(self) -> None:
+        """Remember the subject at the step that the schedule will rewind to."""
+        if self.leg or not self._repeats:
+            return
+        if self.position in self._wanted_snapshots():
+            tensors = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            self._snapshots[self.position] = tensors
+            if self.run is not None:
+                self.run.write_snapshot(self.position, tensors)
+
+    def _wanted_snapshots(self) -> set[int]:
+        ends = (Clock(leg * self.leg_steps, self.leg_steps, self.legs, self.epoch_steps) for leg in range(1, self.legs))
+        moves = (m for clock in ends for m in self.schedule.moves(clock, self.target))
+        return {m.rewind for m in moves if isinstance(m.rewind, int)}
+
+    def _snapshot(self, step: int) -> dict[str, Tensor]:
+        if step not in self._snapshots:
+            found = self.run.read_snapshot(step) if self.run is not None else None
+            assert found is not None, f"no snapshot of step {step}"
+            self._snapshots[step] = found
+        return self._snapshots[step]
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides what comes next."""
+        keep = self.maker.keep
+        return {
+            "model": dict(self.model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "healings": [h.state() for h in self.healings],
+            "keep": None if keep is None else dict(keep.masks),
+            "plan": self.maker.plan.to_json(),
+            "history": self.maker.history,
+            "losses": self.losses,
+            "leg": self.leg,
+            "position": self.position,
+            "done": self.done,
+            "rng": rng_state(),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.maker.restore_(state["keep"], state["plan"])
+        self.maker.history[:] = state["history"]
+        self.model.load_state_dict(state["model"])
+        self._new_optimizer()
+        self.optimizer.load_state_dict(state["optimizer"])
+        for healing, saved in zip(self.healings, state["healings"], strict=True):
+            healing.restore(saved)
+        self.leg, self.position, self.done = state["leg"], state["position"], state["done"]
+        self.losses = state["losses"]
+        set_rng_state(state["rng"])
+
+
+def _part(batch: Any, rank: int, world: int) -> Any:
+    """This process's share of a batch: every `world`-th sample."""
+    if isinstance(batch, Tensor):
+        return batch[rank::world]
+    if isinstance(batch, dict):
+        return {k: _part(v, rank, world) for k, v in batch.items()}
+    if isinstance(batch, tuple | list):
+        return type(batch)(_part(v, rank, world) for v in batch)
+    return batch
+
+
+def load_dense_(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load weights and buffers of an earlier time, in place, under the masks of now."""
+    masks = {f"{name}_secateur_mask": mask for name, mask in masks_of(model).items()}
+    model.load_state_dict({k: v for k, v in tensors.items() if k not in masks} | masks)
+    _mask_again_(model)
+
+
+def fresh_(model: nn.Module, task: Task, seed: int) -> None:
+    """A new initialisation of the same distribution and another seed, in place, under the masks of now.
+
+    Drawn from the task's model factory where there is one, else by every module's own `reset_parameters`.
+
+    Raises:
+        SubjectError: a parameter belongs to a module that cannot reset itself, and the task has no factory.
+    """
+    with seeded(seed + 1_000_003):
+        if task.model is not None:
+            new = task.model().state_dict()
+        else:
+            twin = copy.deepcopy(model)
+            _reset_(twin)
+            new = twin.state_dict()
+    device = next(model.parameters()).device
+    load_dense_(model, {k: v.to(device) for k, v in new.items()})
+
+
+def _reset_(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        reset: Callable[[], None] | None = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+        elif next(module.parameters(recurse=False), None) is not None:
+            raise SubjectError(
+                f"{type(module).__name__} has parameters and no reset_parameters()",
+                where=f"module {name!r}",
+                mend="give the task a factory: sc.Task(..., model=lambda: MyModel())",
+            )
+
+
+@torch.no_grad()
+def _mask_again_(model: nn.Module) -> None:
+    for name, mask in masks_of(model).items():
+        module, leaf = owner_of(model, name)
+        getattr(module, leaf).masked_fill_(~mask, 0)

@@ -1,0 +1,1 @@
+"""One file per paper, in folders by what is pruned. `secateur methods` lists them."""

@@ -1,0 +1,8 @@
+"""How much does each unit matter? One value per unit, higher = keep."""
+
+from .custom import Custom
+from .gradients import GradientMagnitude, Taylor
+from .magnitude import Magnitude
+from .random import Random
+
+__all__ = ["Custom", "GradientMagnitude", "Magnitude", "Random", "Taylor"]

@@ -1,0 +1,17 @@
+"""Random: the control that every other score must beat."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from secateur.core import Group, Score, Stats
+
+
+@dataclass(frozen=True)
+class Random(Score):
+    """Uniform draws, from the run's seed and the group's name."""
+
+    def __call__(self, group: Group, stats: Stats) -> Tensor:
+        draw = torch.rand(group.shape, generator=stats.rng(group, "random score"))
+        return draw if group.site is None else draw.to(group.site.tensor.device)

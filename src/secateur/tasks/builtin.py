@@ -1,0 +1,43 @@
+"""The names behind `builtin:NAME`, for models and tasks."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from secateur.core import RecipeError, Task, nearest
+
+from . import digits, models
+
+_MODELS: dict[str, Callable[[], nn.Module]] = {
+    "digits-cnn": models.DigitsCNN,
+    "digits-mlp": models.digits_mlp,
+    "resnet20": models.resnet20,
+}
+_TASKS: dict[str, Callable[[], Task]] = {
+    "digits": digits.digits,
+    "digits-flat": digits.digits_flat,
+}
+
+
+def builtin_models() -> list[str]:
+    """The names of the built-in models."""
+    return sorted(_MODELS)
+
+
+def builtin_tasks() -> list[str]:
+    """The names of the built-in tasks."""
+    return sorted(_TASKS)
+
+
+def builtin_model(name: str) -> nn.Module:
+    """A built-in model, untrained, from the global generator. Raises `RecipeError` for an unknown name."""
+    if name not in _MODELS:
+        raise RecipeError(f"there is no built-in model {name!r}", where="builtin:NAME", mend=nearest(name, _MODELS))
+    return _MODELS[name]()
+
+
+def builtin_task(name: str) -> Task:
+    """A built-in task. Raises `RecipeError` for an unknown name."""
+    if name not in _TASKS:
+        raise RecipeError(f"there is no built-in task {name!r}", where="builtin:NAME", mend=nearest(name, _TASKS))
+    return _TASKS[name]()
