@@ -156,7 +156,6 @@ def _token_view(module: nn.Module, name: str) -> Callable[[Tensor, Tensor], tupl
 
 
 def _patches(module: nn.Conv2d, x: Tensor) -> Tensor:
-    unfolded = nn.functional.unfold(
-        x, module.kernel_size, dilation=module.dilation, padding=module.padding, stride=module.stride
-    )
+    assert isinstance(module.padding, tuple)
+    unfolded = nn.functional.unfold(x, module.kernel_size, module.dilation, module.padding, module.stride)
     return unfolded.transpose(1, 2).reshape(-1, unfolded.shape[1])

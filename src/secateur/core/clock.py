@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 from .errors import RecipeError
 
 if TYPE_CHECKING:
-    from .protocols import Budget, Score, Select
+    from .protocols import Budget, Score
+    from .select import Select
 
 Point = int | float | str
 """A moment or a length: 500 (steps), 0.25 (share of the training), or "2 epochs"."""

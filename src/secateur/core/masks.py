@@ -138,7 +138,7 @@ class MaskKeeper:
 
     def close(self) -> None:
         """Stop keeping; the masks themselves stay on the model."""
-        self._step_hook.remove()
+        self._step_hook.remove()  # type: ignore[no-untyped-call]
         for hook in self._hooks:
             hook.remove()
 

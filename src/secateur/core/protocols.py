@@ -137,6 +137,7 @@ class Schedule(Protocol):
 
     def check(self, clock: Clock, target: Target) -> None:
         """Raise `RecipeError` where this schedule does not fit this clock. Called once, before any work."""
+        return
 
 
 class Healing:

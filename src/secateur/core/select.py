@@ -119,7 +119,7 @@ def _bucket(scores: Sequence[Tensor], drop: int) -> tuple[Tensor, int]:
 
 def _parts(scores: Sequence[Tensor]) -> Iterable[Tensor]:
     for score in scores:
-        yield from score.reshape(-1).split(_CHUNK)
+        yield from torch.split(score.reshape(-1), _CHUNK)
 
 
 def _leading_bits(score: Tensor) -> Tensor:

@@ -247,8 +247,9 @@ def first_sample(batch: Batch) -> Batch:
 
 def device_of(model: nn.Module) -> torch.device:
     """Where the model's first parameter or buffer lives; the CPU for a model without any."""
-    first = next(model.parameters(), None)
-    first = first if first is not None else next(model.buffers(), None)
+    first: Tensor | None = next(model.parameters(), None)
+    if first is None:
+        first = next(model.buffers(), None)
     return first.device if first is not None else torch.device("cpu")
 
 

@@ -14,7 +14,7 @@ from secateur.core import Clock, Kind, Move, Point, RecipeError, Schedule, Targe
 def ramp(part: float, initial: float, final: float, power: float = 3.0) -> float:
     """The sparsity after `part` of the ramp, clamped to [0, 1]: `initial` at 0, `final` at 1."""
     part = min(max(part, 0.0), 1.0)
-    return final + (initial - final) * (1 - part) ** power
+    return float(final + (initial - final) * (1 - part) ** power)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ class DigitsCNN(nn.Module):
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
         x = F.max_pool2d(F.relu(self.bn2(self.conv2(x))), 2)
         x = F.relu(self.bn3(self.conv3(x)))
-        return self.fc(x.mean((2, 3)))
+        logits: Tensor = self.fc(x.mean((2, 3)))
+        return logits
 
 
 def digits_mlp() -> nn.Sequential:
@@ -70,7 +71,8 @@ class CifarResNet(nn.Module):
         """Class logits."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
-        return self.linear(x.mean((2, 3)))
+        logits: Tensor = self.linear(x.mean((2, 3)))
+        return logits
 
 
 def _stage(cin: int, cout: int, blocks: int, stride: int) -> nn.Sequential:
@@ -97,4 +99,5 @@ class WordLSTM(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Logits of the next token at every position."""
         hidden, _ = self.lstm(self.dropout(self.embedding(ids)))
-        return self.decoder(self.dropout(hidden))
+        logits: Tensor = self.decoder(self.dropout(hidden))
+        return logits
