@@ -138,7 +138,7 @@ class MaskKeeper:
 
     def close(self) -> None:
         """Stop keeping; the masks themselves stay on the model."""
-        self._step_hook.remove()  # type: ignore[no-untyped-call]
+        self._step_hook.remove()
         for hook in self._hooks:
             hook.remove()
 
@@ -211,7 +211,7 @@ def adopt_torch_masks_(model: nn.Module) -> dict[str, Tensor]:
                 continue
             name = f"{path}.{leaf}" if path else leaf
             found[name] = mask != 0
-            prune.remove(module, leaf)
+            prune.remove(module, leaf)  # type: ignore[no-untyped-call]
     for name, mask in found.items():
         attach_mask_(model, name, mask)
     return found
