@@ -15,23 +15,16 @@ import torch
 from torch import nn
 
 from secateur.core import CheckpointError, require
-from secateur.tasks import builtin_model
+from secateur.tasks import builtin_model, builtin_name
 
 Factory = Callable[[], nn.Module]
-_SOURCE = "_secateur_source"
-
-
-def remember_source(model: nn.Module, source: Mapping[str, Any]) -> nn.Module:
-    """Note on the model how it was built, for `describe`."""
-    object.__setattr__(model, _SOURCE, dict(source))
-    return model
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
     """How to build this architecture again, as plain data."""
-    source = getattr(model, _SOURCE, None)
-    if source is not None:
-        return dict(source)
+    name = builtin_name(model)
+    if name is not None:
+        return {"kind": "builtin", "name": name}
     module = type(model).__module__
     if module.startswith("transformers.") and hasattr(model, "config"):
         return {"kind": "transformers", "class": type(model).__name__}

@@ -114,13 +114,12 @@ class Pruner:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed loop needs beside the model's own state dict, which holds the masks."""
-        keep = {} if self.keep is None else dict(self.keep.masks)
-        return {"step": self.clock.step, "keep": keep, "plan": self.plan.to_json()}
+        return {"step": self.clock.step, **self._core.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`; call it before the model's own `load_state_dict`, which brings the masks back."""
         self.clock = replace(self.clock, step=state["step"])
-        self._core.restore_(state["keep"] or None, state["plan"])
+        self._core.restore_(state)
 
     def finalize(self) -> Keep:
         """Stop keeping masks, fold them in, and give what stays.
@@ -186,11 +185,17 @@ class DecisionMaker:
             self._keeper.refresh()
         self.history.append({"step": step, "kind": move.kind.value, "sparsity": self.keep.sparsity})
 
-    def restore_(self, keep: Mapping[str, Tensor] | None, plan: object) -> None:
+    def state(self) -> dict[str, Any]:
+        """What another process needs to go on, beside the subject's own tensors."""
+        keep = None if self.keep is None else dict(self.keep.masks)
+        return {"keep": keep, "plan": self.plan.to_json(), "history": list(self.history)}
+
+    def restore_(self, state: Mapping[str, Any]) -> None:
         """Take up where another process stopped: the same shapes and masks, whose values the state dict brings."""
-        self.keep = None if keep is None else Keep(keep)
-        self.plan = Plan.from_json(plan)
-        self._rewritten = keep is not None
+        self.keep = None if state["keep"] is None else Keep(state["keep"])
+        self.plan = Plan.from_json(state["plan"])
+        self.history[:] = state["history"]
+        self._rewritten = self.keep is not None
         if self._keeper is not None:
             self.plan.replay_(self.subject)
             self._keeper.refresh()

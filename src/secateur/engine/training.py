@@ -63,8 +63,8 @@ class Trainer:
     training: Training
     schedule: Schedule
     target: Target
-    maker: DecisionMaker
-    healings: Sequence[Healing]
+    maker: DecisionMaker | None = None
+    healings: Sequence[Healing] = ()
     rewind_lr: bool = True
     seed: int = 0
     device: Device = field(default_factory=Device)
@@ -177,6 +177,7 @@ class Trainer:
 
     def _move(self, move: Move) -> None:
         training = self.model.training
+        assert self.maker is not None
         self.maker.act_(move, self.clock.step)
         self.maker.enforce_(self.optimizer)
         self.model.train(training)
@@ -217,14 +218,11 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Everything that decides what comes next."""
-        keep = self.maker.keep
         return {
             "model": dict(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "healings": [h.state() for h in self.healings],
-            "keep": None if keep is None else dict(keep.masks),
-            "plan": self.maker.plan.to_json(),
-            "history": self.maker.history,
+            "decisions": None if self.maker is None else self.maker.state(),
             "losses": self.losses,
             "leg": self.leg,
             "position": self.position,
@@ -233,8 +231,8 @@ class Trainer:
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.maker.restore_(state["keep"], state["plan"])
-        self.maker.history[:] = state["history"]
+        if self.maker is not None:
+            self.maker.restore_(state["decisions"])
         self.model.load_state_dict(state["model"])
         self._new_optimizer()
         self.optimizer.load_state_dict(state["optimizer"])
@@ -243,6 +241,20 @@ class Trainer:
         self.leg, self.position, self.done = state["leg"], state["position"], state["done"]
         self.losses = state["losses"]
         set_rng_state(state["rng"])
+
+
+class NoPruning(Schedule):
+    """Plain training: one leg, and no move."""
+
+    def moves(self, clock: Clock, target: Target) -> tuple[Move, ...]:
+        return ()
+
+
+def train_(model: nn.Module, task: Task, *, seed: int, device: Device, title: str = "training") -> int:
+    """Train a model as its task says, in place; gives the number of steps."""
+    trainer = Trainer(model, task, task.training, NoPruning(), Target(0.0), seed=seed, device=device, title=title)
+    trainer.fit_()
+    return trainer.done
 
 
 def _part(batch: Any, rank: int, world: int) -> Any:

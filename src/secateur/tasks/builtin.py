@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from secateur.core import RecipeError, Task, nearest
@@ -34,6 +35,19 @@ def builtin_model(name: str) -> nn.Module:
     if name not in _MODELS:
         raise RecipeError(f"there is no built-in model {name!r}", where="builtin:NAME", mend=nearest(name, _MODELS))
     return _MODELS[name]()
+
+
+def builtin_name(model: nn.Module) -> str | None:
+    """The name of the built-in model that this one is, by class and shapes; None for any other."""
+    if type(model).__module__ != models.__name__:
+        return None
+    shapes = {n: t.shape for n, t in model.state_dict().items()}
+    for name, make in _MODELS.items():
+        with torch.device("meta"):
+            twin = make()
+        if type(twin) is type(model) and {n: t.shape for n, t in twin.state_dict().items()} == shapes:
+            return name
+    return None
 
 
 def builtin_task(name: str) -> Task:

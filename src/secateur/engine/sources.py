@@ -1,0 +1,111 @@
+"""What MODEL and TASK mean on the command line and in YAML."""
+
+import importlib.util
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from secateur.core import RecipeError, SubjectError, Task, require
+from secateur.tasks import builtin_model, builtin_task
+
+from .checkpoint import load
+
+_FORMS = "a saved folder, a transformers folder or hub name, timm:NAME, builtin:NAME, or path/to/file.py:factory"
+
+
+def model_from(source: str, *, factory: str | None = None, masks: bool = False) -> nn.Module:
+    """The model that a text names.
+
+    Args:
+        source: a saved folder, a transformers folder or hub name, timm:NAME, builtin:NAME, path/to/file.py:factory.
+        factory: path/to/file.py:factory of the architecture, for a saved folder that needs one.
+        masks: leave the masks of a saved folder on the model.
+
+    Raises:
+        RecipeError: it names nothing.
+    """
+    path = Path(source)
+    if source.startswith("builtin:"):
+        return builtin_model(source.removeprefix("builtin:"))
+    if source.startswith("timm:"):
+        return _timm(source.removeprefix("timm:"))
+    if ".py:" in source:
+        return _checked(call_factory(source), nn.Module, source)
+    if (path / "secateur.json").is_file():
+        make = None if factory is None else (lambda: _checked(call_factory(factory), nn.Module, factory))
+        model = load(path, factory=make, masks=masks)
+        assert isinstance(model, nn.Module)
+        return model
+    if (path / "config.json").is_file() or (not path.exists() and not source.startswith((".", "/")) and source):
+        return _transformers(source, local=path.exists())
+    raise RecipeError(f"{source!r} names no model", where="MODEL", mend=f"give {_FORMS}")
+
+
+def task_from(source: str) -> Task:
+    """The task that a text names: builtin:NAME or path/to/file.py:factory."""
+    if source.startswith("builtin:"):
+        return builtin_task(source.removeprefix("builtin:"))
+    if ".py:" in source:
+        return _checked(call_factory(source), Task, source)
+    raise RecipeError(f"{source!r} names no task", where="TASK", mend="give builtin:NAME or path/to/file.py:factory")
+
+
+def call_factory(source: str) -> Any:
+    """Run `factory()` of `path/to/file.py:factory`: the user's own code, named by the user."""
+    file, _, name = source.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise RecipeError(f"there is no file {file!r}", where=source, mend="give path/to/file.py:factory")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    factory: Callable[[], Any] | None = getattr(module, name, None)
+    if not callable(factory):
+        found = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise RecipeError(
+            f"{file} defines no function {name!r}", where=source, mend=f"it defines {', '.join(found) or 'none'}"
+        )
+    return factory()
+
+
+def _checked(value: Any, kind: type, source: str) -> Any:
+    if not isinstance(value, kind):
+        raise SubjectError(
+            f"the factory gave a {type(value).__name__}",
+            where=source,
+            mend=f"return a {kind.__module__}.{kind.__name__}",
+        )
+    return value
+
+
+def _timm(name: str) -> nn.Module:
+    require("timm", extra="vision", where=f"timm:{name}")
+    import timm
+
+    try:
+        model = timm.create_model(name, pretrained=True)
+    except RuntimeError as error:
+        raise RecipeError(str(error), where=f"timm:{name}", mend="`timm.list_models()` lists the names") from error
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def _transformers(name: str, local: bool) -> nn.Module:
+    require("transformers", extra="llm", where=name)
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(name, local_files_only=local)
+        architecture = (config.architectures or [""])[0]
+        cls = getattr(transformers, architecture, None)
+        cls = cls if inspect.isclass(cls) else transformers.AutoModel
+        model = cls.from_pretrained(name, local_files_only=local)
+    except (OSError, ValueError, KeyError) as error:
+        first = (str(error).splitlines() or ["it cannot be loaded"])[0]
+        raise RecipeError(f"{name!r} cannot be loaded: {first}", where="MODEL", mend=f"give {_FORMS}") from error
+    assert isinstance(model, nn.Module)
+    return model
