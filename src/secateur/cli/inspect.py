@@ -1,0 +1,44 @@
+"""`secateur inspect`"""
+
+from typing import Annotated
+
+import typer
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(help="As for `secateur prune`.")],
+    task: Annotated[str | None, typer.Option("--task", "-t", help="Counts MACs on a sample of this task.")] = None,
+    shape: Annotated[str | None, typer.Option("--input", help="Counts MACs for an input of this shape: 1,3,32,32.")] = None,  # noqa: E501
+    verify: Annotated[bool, typer.Option("--verify", help="Check a saved folder against its stored output.")] = False,
+    factory: Annotated[str | None, typer.Option("--factory", help="file.py:factory that builds a saved folder's class.")] = None,  # noqa: E501
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a model's layers: shape, sparsity, MACs, share of the parameters.
+
+    Example: secateur inspect builtin:digits-cnn --input 1,1,8,8
+    """
+    import dataclasses
+
+    from secateur.core.costs import layers
+    from secateur.engine.sources import call_factory, model_from
+    from secateur.engine.verify import verify as check
+
+    from .example import example_inputs
+    from .output import print_json
+
+    found: dict[str, object] = {}
+    if verify:
+        found["verified"] = check(model, factory=None if factory is None else lambda: call_factory(factory))
+    subject = model_from(model, factory=factory)
+    rows = layers(subject, example_inputs(model, task, shape))
+    found["layers"] = [{**dataclasses.asdict(r), "sparsity": r.sparsity} for r in rows]
+    if json:
+        print_json(found)
+    else:
+        from secateur.report.table import print_layers
+
+        print_layers(type(subject).__name__, rows)
+        if verify:
+            print(f"reloaded outputs identical: {found['verified']}")
+    if verify and not found["verified"]["identical"]:  # type: ignore[index]
+        raise typer.Exit(1)

@@ -1,0 +1,68 @@
+"""The command `secateur`: its commands, how errors and Ctrl-C end."""
+
+import logging
+import os
+import sys
+
+import typer
+
+from secateur.core.errors import RecipeError, SecateurError
+
+from .card import card
+from .claims import claims
+from .compare import compare
+from .inspect import inspect
+from .methods import methods
+from .prune import prune
+from .run import run_recipe
+
+app = typer.Typer(
+    name="secateur",
+    help="Prune everything in deep learning: find what can go, remove it, heal, prove it right, save it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (prune, compare, inspect, methods, card):
+    app.command(command.__name__)(command)
+app.command("run")(run_recipe)
+app.add_typer(claims, name="claims")
+
+
+@app.callback(invoke_without_command=True)
+def root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    """Prune everything in deep learning. Example: secateur methods"""
+    if version:
+        from secateur._version import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def run() -> None:
+    """Entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        app(standalone_mode=True)
+    except RecipeError as error:
+        _fail(error, 2)
+    except SecateurError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where a run folder was given", file=sys.stderr)
+        _leave(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _fail(error: SecateurError, code: int) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    _leave(code)
+
+
+def _leave(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(code)

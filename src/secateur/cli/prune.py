@@ -1,0 +1,52 @@
+"""`secateur prune`"""
+
+from typing import Annotated
+
+import typer
+
+
+def prune(
+    model: Annotated[str, typer.Argument(help="A saved folder, a transformers folder or hub name, timm:NAME, builtin:NAME, or file.py:factory.")],  # noqa: E501
+    method: Annotated[str, typer.Option("--method", "-m", help="A method's id; `secateur methods` lists them.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The folder to write; it must not exist.")],
+    sparsity: Annotated[float | None, typer.Option("--sparsity", "-s", help="Share to remove, 0 to 1.")] = None,
+    task: Annotated[str | None, typer.Option("--task", "-t", help="builtin:NAME or file.py:factory.")] = None,
+    structure: Annotated[str | None, typer.Option("--structure", help='Instead of the method\'s own: "2:4", "4x4".')] = None,  # noqa: E501
+    set: Annotated[list[str] | None, typer.Option("--set", help="A setting of the method, key=value; repeatable.")] = None,  # noqa: E501
+    heal: Annotated[float | None, typer.Option("--heal", help="Epochs of fine-tuning.")] = None,
+    factory: Annotated[str | None, typer.Option("--factory", help="file.py:factory that builds a saved folder's class.")] = None,  # noqa: E501
+    run: Annotated[str | None, typer.Option("--run", help="A run folder: the same command goes on after a kill.")] = None,  # noqa: E501
+    seed: Annotated[int, typer.Option("--seed", help="Of every random choice.")] = 0,
+    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the measures as JSON.")] = False,
+) -> None:
+    """Prune a model, heal it, save it.
+
+    Example: secateur prune builtin:digits-mlp --method magnitude --sparsity 0.9 -o pruned/
+    """
+    from .output import print_json, progress
+    from .settings import parse_settings
+    from .work import check_output, prune_and_save
+
+    check_output(output)
+    with progress():
+        found = prune_and_save(
+            model=model,
+            method=method,
+            settings=parse_settings(set or []),
+            output=output,
+            sparsity=sparsity,
+            task=task,
+            structure=structure,
+            heal=heal,
+            factory=factory,
+            run=run,
+            seed=seed,
+            device=device,
+        )
+    if json:
+        print_json(found)
+    else:
+        from secateur.report.table import result_text
+
+        print(result_text(found))

@@ -1,0 +1,185 @@
+"""Recipe files: YAML, validated at the door into the same classes that Python uses; errors name line and key."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from secateur.core import Recipe, RecipeError, nearest, registry
+from secateur.core.validate import check_setting
+
+from .methods import build_part
+
+_ROOMS = ("structure", "score", "budget", "schedule")
+_LONGEST = 1 << 20
+
+
+class RunFile(BaseModel):
+    """The keys of a recipe file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str
+    task: str | None = None
+    factory: str | None = None
+    method: str | dict[str, Any] | None = None
+    recipe: dict[str, Any] | None = None
+    sparsity: float | None = None
+    keep: float | None = None
+    structure: str | None = None
+    heal: float | int | None = None
+    seed: int = 0
+    device: str | None = None
+    mixed_precision: str = "no"
+    run: str | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checked recipe file: its keys, and the method's id with settings, or the recipe."""
+
+    file: RunFile
+    method: str | Recipe
+    settings: Mapping[str, Any]
+
+
+def read_recipe(path: str | Path) -> Loaded:
+    """Read and check a recipe file; nothing is run and no code is loaded from it.
+
+    Raises:
+        RecipeError: an unknown key, a wrong type, an impossible combination; names line, key and the nearest name.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"it cannot be read: {error}", where=str(path), mend="give a YAML file") from error
+    if len(text) > _LONGEST:
+        raise RecipeError("it is longer than a recipe can be", where=str(path), mend="give a recipe file")
+    data, lines = _parse(text, path)
+    file = _file(data, lines, path)
+    if (file.method is None) == (file.recipe is None):
+        has = "both method and recipe" if file.method is not None else "neither method nor recipe"
+        raise RecipeError(f"it has {has}", where=str(path), mend="give exactly one of the two")
+    if file.method is not None:
+        id, settings = _method(file.method, lines, path)
+        return Loaded(file, id, settings)
+    assert file.recipe is not None
+    return Loaded(file, _recipe(file.recipe, lines, path), {})
+
+
+Lines = Mapping[tuple[Any, ...], int]
+
+
+def _parse(text: str, path: Path) -> tuple[dict[str, Any], Lines]:
+    lines: dict[tuple[Any, ...], int] = {}
+    try:
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if isinstance(token, yaml.AnchorToken | yaml.AliasToken | yaml.TagToken):
+                raise RecipeError(
+                    "anchors, aliases and tags are not part of a recipe",
+                    where=f"{path}, line {token.start_mark.line + 1}",
+                    mend="write the value itself",
+                )
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "it is nested too deep"
+        raise RecipeError(f"it is no YAML: {problem}", where=f"{path}{line}", mend="mend the line") from error
+    if not isinstance(data, dict):
+        raise RecipeError("it holds no keys", where=str(path), mend="write key: value lines, beginning with model:")
+    _note_lines(root, (), lines, path)
+    return data, lines
+
+
+def _note_lines(node: Any, at: tuple[Any, ...], lines: dict[tuple[Any, ...], int], path: Path) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*at, key.value)
+            if here in lines:
+                raise RecipeError(
+                    f"the key {key.value!r} stands twice (also in line {lines[here]})",
+                    where=f"{path}, line {key.start_mark.line + 1}",
+                    mend="keep one of them",
+                )
+            lines[here] = key.start_mark.line + 1
+            _note_lines(value, here, lines, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines[(*at, index)] = value.start_mark.line + 1
+            _note_lines(value, (*at, index), lines, path)
+
+
+def _place(path: Path, lines: Lines, at: tuple[Any, ...]) -> str:
+    while at and at not in lines:
+        at = at[:-1]
+    return f"{path}, line {lines[at]}" if at else str(path)
+
+
+def _file(data: dict[str, Any], lines: Lines, path: Path) -> RunFile:
+    try:
+        return RunFile.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = tuple(first["loc"])
+        key = str(at[0])
+        where = _place(path, lines, at)
+        if first["type"] == "extra_forbidden":
+            mend = nearest(key, RunFile.model_fields)
+            raise RecipeError(f"there is no key {key!r}", where=where, mend=mend) from error
+        if first["type"] == "missing":
+            raise RecipeError(f"the key {key!r} is missing", where=where, mend=f"add a line {key}: ...") from error
+        what = f"{key}: {first['input']!r} does not fit: {first['msg'].lower()}"
+        raise RecipeError(what, where=where, mend=f"give {key} as {RunFile.model_fields[key].annotation}") from error
+
+
+def _method(given: str | dict[str, Any], lines: Lines, path: Path) -> tuple[str, dict[str, Any]]:
+    if isinstance(given, str):
+        id, settings = given, {}
+    elif len(given) == 1:
+        id, settings = next((str(k), v or {}) for k, v in given.items())
+    else:
+        raise RecipeError(
+            f"{len(given)} methods are named", where=_place(path, lines, ("method",)), mend="name one; compare takes more"
+        )
+    known = registry.entries()
+    if id not in known:
+        where = _place(path, lines, ("method", id))
+        raise RecipeError(f"there is no method {id!r}", where=where, mend=nearest(id, known))
+    build = registry.get(id).build
+    checked = {
+        name: check_setting(build, name, value, _place(path, lines, ("method", id, name)))
+        for name, value in dict(settings).items()
+    }
+    return id, checked
+
+
+def _recipe(given: dict[str, Any], lines: Lines, path: Path) -> Recipe:
+    known = (*_ROOMS, "recovery", "allow_collapse")
+    parts: dict[str, Any] = {}
+    for key, value in given.items():
+        where = _place(path, lines, ("recipe", key))
+        if key not in known:
+            raise RecipeError(f"there is no key {key!r}", where=where, mend=nearest(str(key), known))
+        if key == "allow_collapse":
+            if not isinstance(value, bool):
+                raise RecipeError(f"allow_collapse is {value!r}", where=where, mend="true or false")
+            parts[key] = value
+        elif key == "recovery":
+            entries = value if isinstance(value, list) else [value]
+            places = (_place(path, lines, ("recipe", key, i)) for i in range(len(entries)))
+            parts[key] = tuple(build_part("recovery", v, p) for v, p in zip(entries, places, strict=True))
+        else:
+            parts[key] = build_part(key, value, where)
+    for key in ("structure", "score"):
+        if key not in parts:
+            raise RecipeError(
+                f"the key {key!r} is missing", where=_place(path, lines, ("recipe",)), mend=f"add a line {key}: ..."
+            )
+    return Recipe(**parts)
