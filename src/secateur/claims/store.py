@@ -1,3 +1,9 @@
 """placeholder until the claims land"""
-def verdicts(): return {}
-def listing(): return []
+
+
+def verdicts():
+    return {}
+
+
+def listing():
+    return []

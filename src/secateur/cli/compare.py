@@ -11,11 +11,22 @@ def compare(
     methods: Annotated[str, typer.Option("--methods", "-m", help="Ids, with commas between them.")],
     sparsity: Annotated[str, typer.Option("--sparsity", "-s", help="Targets, with commas between them.")] = "0.9",
     seeds: Annotated[int, typer.Option("--seeds", help="How many seeds.")] = 3,
-    heal: Annotated[float | None, typer.Option("--heal", help="Epochs in each leg; default: a third of the task's.")] = None,  # noqa: E501
-    structure: Annotated[str | None, typer.Option("--structure", help='Instead of the methods\' own, e.g. "4x1".')] = None,  # noqa: E501
-    train: Annotated[bool | None, typer.Option("--train/--trained", help="Whether the model must be trained first; default: builtin models only.")] = None,  # noqa: E501
+    heal: Annotated[
+        float | None, typer.Option("--heal", help="Epochs in each leg; default: a third of the task's.")
+    ] = None,
+    structure: Annotated[
+        str | None, typer.Option("--structure", help='Instead of the methods\' own, e.g. "4x1".')
+    ] = None,
+    train: Annotated[
+        bool | None,
+        typer.Option(
+            "--train/--trained", help="Whether the model must be trained first; default: builtin models only."
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", "-w", help="Processes; 0 for one per core.")] = 0,
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder of the cells; a second call goes on.")] = "runs/compare",  # noqa: E501
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Folder of the cells; a second call goes on.")
+    ] = "runs/compare",
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:

@@ -8,9 +8,13 @@ import typer
 def inspect(
     model: Annotated[str, typer.Argument(help="As for `secateur prune`.")],
     task: Annotated[str | None, typer.Option("--task", "-t", help="Counts MACs on a sample of this task.")] = None,
-    shape: Annotated[str | None, typer.Option("--input", help="Counts MACs for an input of this shape: 1,3,32,32.")] = None,  # noqa: E501
+    shape: Annotated[
+        str | None, typer.Option("--input", help="Counts MACs for an input of this shape: 1,3,32,32.")
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check a saved folder against its stored output.")] = False,
-    factory: Annotated[str | None, typer.Option("--factory", help="file.py:factory that builds a saved folder's class.")] = None,  # noqa: E501
+    factory: Annotated[
+        str | None, typer.Option("--factory", help="file.py:factory that builds a saved folder's class.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a model's layers: shape, sparsity, MACs, share of the parameters.

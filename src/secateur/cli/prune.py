@@ -6,16 +6,29 @@ import typer
 
 
 def prune(
-    model: Annotated[str, typer.Argument(help="A saved folder, a transformers folder or hub name, timm:NAME, builtin:NAME, or file.py:factory.")],  # noqa: E501
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A saved folder, a transformers folder or hub name, timm:NAME, builtin:NAME, or file.py:factory."
+        ),
+    ],
     method: Annotated[str, typer.Option("--method", "-m", help="A method's id; `secateur methods` lists them.")],
     output: Annotated[str, typer.Option("--output", "-o", help="The folder to write; it must not exist.")],
     sparsity: Annotated[float | None, typer.Option("--sparsity", "-s", help="Share to remove, 0 to 1.")] = None,
     task: Annotated[str | None, typer.Option("--task", "-t", help="builtin:NAME or file.py:factory.")] = None,
-    structure: Annotated[str | None, typer.Option("--structure", help='Instead of the method\'s own: "2:4", "4x4".')] = None,  # noqa: E501
-    set: Annotated[list[str] | None, typer.Option("--set", help="A setting of the method, key=value; repeatable.")] = None,  # noqa: E501
+    structure: Annotated[
+        str | None, typer.Option("--structure", help='Instead of the method\'s own: "2:4", "4x4".')
+    ] = None,
+    set: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the method, key=value; repeatable.")
+    ] = None,
     heal: Annotated[float | None, typer.Option("--heal", help="Epochs of fine-tuning.")] = None,
-    factory: Annotated[str | None, typer.Option("--factory", help="file.py:factory that builds a saved folder's class.")] = None,  # noqa: E501
-    run: Annotated[str | None, typer.Option("--run", help="A run folder: the same command goes on after a kill.")] = None,  # noqa: E501
+    factory: Annotated[
+        str | None, typer.Option("--factory", help="file.py:factory that builds a saved folder's class.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", help="A run folder: the same command goes on after a kill.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of every random choice.")] = 0,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the measures as JSON.")] = False,

@@ -119,6 +119,7 @@ from .registry import Method as Method
 from .registry import Paper as Paper
 from .registry import When as When
 from .registry import method as method
+from .route import Route as Route
 from .select import RandomPick as RandomPick
 from .select import Select as Select
 from .select import TopK as TopK

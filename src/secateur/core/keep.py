@@ -22,6 +22,9 @@ class Keep:
     def __getitem__(self, name: str) -> Tensor:
         return self.masks[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.masks
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.masks)
 
@@ -73,6 +76,8 @@ class Keep:
         """This keep of a refined space, told in the units of the space it was refined from."""
         masks: dict[str, Tensor] = {}
         for group in refined:
+            if group.runtime:
+                continue
             if group.parent is None or group.index is None:
                 masks[group.name] = self.masks[group.name]
                 continue

@@ -11,6 +11,7 @@ from .clock import Clock, Move, Point
 from .errors import BudgetError, RecipeError
 from .keep import Keep
 from .plan import Plan
+from .route import Route
 from .space import Group, Space
 from .stats import Statistic, Stats
 from .task import Task
@@ -48,10 +49,12 @@ class Choice:
     Attributes:
         keep: what stays.
         values: new tensors by name, already repaired or rescaled; they replace the subject's own.
+        routes: for groups whose units exist only at run time, what picks them there.
     """
 
     keep: Keep
     values: Mapping[str, Tensor] = field(default_factory=dict)
+    routes: Mapping[str, Route] = field(default_factory=dict)
 
 
 class Score(Protocol):
@@ -106,7 +109,11 @@ class Structure(Protocol):
         return ()
 
     def rewrite_(self, subject: Any, stats: Stats) -> Plan:
-        """Same function, better units: rotation, permutation, sharing. Nothing by default. In place."""
+        """Same function, better units: rotation, permutation, sharing. In place, before every move; nothing by default.
+
+        It is asked before every move, so that a structure can go through a model block by block, each rotation seeing
+        the blocks before it already cut.
+        """
         return Plan()
 
     def apply_(self, subject: Any, choice: Choice) -> tuple[Any, Plan]:

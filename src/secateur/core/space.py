@@ -94,6 +94,7 @@ class Group:
         multiple: the count that stays in a lane is a multiple of this.
         costs: of keeping one unit, by name: params, bytes, macs, samples, ...
         site: where the units live in a tensor of the subject, if they do.
+        runtime: the units exist only while the model runs (tokens): counts are decided here, a `Route` picks there.
         labels: one integer per unit (the class of a sample), if there are any.
         parent: the group of the unrefined space that this one is a part of, and
         index: which of the parent's units (flat) these are.
@@ -107,6 +108,7 @@ class Group:
     multiple: int = 1
     costs: Mapping[str, float] = field(default_factory=dict)
     site: Site | None = None
+    runtime: bool = False
     labels: Tensor | None = None
     parent: str | None = None
     index: Tensor | None = None

@@ -132,12 +132,14 @@ class Stats:
         scores: one value per unit by group name, `-inf` for what is already gone; filled before budgets are asked.
         keep: what stays at present, or None before the first decision.
         seed: of the run; `rng` derives one generator per group from it.
+        step: of the clock. A draw that must differ from move to move puts it into its purpose.
     """
 
     values: Mapping[tuple[str, Statistic], Tensor] = field(default_factory=dict)
     scores: Mapping[str, Tensor] = field(default_factory=dict)
     keep: Keep | None = None
     seed: int = 0
+    step: int = 0
 
     def __getitem__(self, key: tuple[Group, Statistic]) -> Tensor:
         group, statistic = key
@@ -151,7 +153,7 @@ class Stats:
             ) from None
 
     def rng(self, group: Group, purpose: str = "") -> Generator:
-        """A generator that depends on the run's seed and the group's *name* only, never on the order of groups.
+        """A generator that depends on the run's seed, the purpose and the group's *name*, never on the order of groups.
 
         It lives on the CPU, so that the same seed gives the same draw on every device.
         """

@@ -193,7 +193,11 @@ def _run(configs: list[Json], cells: Path, bench: Bench, workers: int) -> list[J
             continue
         jobs = [{"config": configs[i], "cells": str(cells)} for i in part]
         command = [sys.executable, "-m", "secateur.engine.worker"]
-        run_jobs(command, jobs, workers, lambda at, row, part=part: done(part[at], row), environment=_ONE_THREAD)
+
+        def answered(at: int, row: Json, part: list[int] = part) -> None:
+            done(part[at], row)
+
+        run_jobs(command, jobs, workers, answered, environment=_ONE_THREAD)
     return [rows[i] for i in range(len(configs))]
 
 

@@ -20,6 +20,7 @@ from secateur.core import (
     NumericsError,
     Recipe,
     RecipeError,
+    Route,
     Score,
     Space,
     Stats,
@@ -47,7 +48,7 @@ def decide(space: Space, recipe: Recipe, move: Move, stats: Stats) -> Choice:
     else:
         assert score is not None
         stats = replace(stats, scores=_admitted(_scores(space, score, stats), move.kind, stats.keep))
-        choice = Choice(_select(space, recipe, move, stats))
+        choice = _select(space, recipe, move, stats, score)
     _check_collapse(choice.keep, recipe, move)
     return choice
 
@@ -73,7 +74,7 @@ def _counts(space: Space, recipe: Recipe, move: Move, stats: Stats) -> tuple[Spa
 
 def _scores(space: Space, score: Score, stats: Stats) -> dict[str, Tensor]:
     found = {}
-    for group in space:
+    for group in (g for g in space if not g.runtime):
         values = score(group, stats)
         if values.shape != group.shape:
             raise RecipeError(
@@ -102,35 +103,42 @@ def _admitted(scores: Mapping[str, Tensor], kind: Kind, keep: Keep | None) -> di
     """Who competes: what is gone scores -inf when pruning, what stays scores +inf when regrowing."""
     if keep is None or kind is Kind.REDRAW:
         return dict(scores)
-    if kind is Kind.PRUNE:
-        return {n: s.masked_fill(~keep[n].to(s.device), -torch.inf) for n, s in scores.items()}
-    return {n: s.masked_fill(keep[n].to(s.device), torch.inf) for n, s in scores.items()}
+    out = dict(scores)
+    for name in out.keys() & keep.masks.keys():
+        stays = keep[name].to(out[name].device)
+        fixed = (~stays, -torch.inf) if kind is Kind.PRUNE else (stays, torch.inf)
+        out[name] = out[name].masked_fill(*fixed)
+    return out
 
 
-def _select(space: Space, recipe: Recipe, move: Move, stats: Stats) -> Keep:
+def _select(space: Space, recipe: Recipe, move: Move, stats: Stats, score: Score) -> Choice:
     refined, counts = _counts(space, recipe, move, stats)
     select = move.select or recipe.select
-    masks = {}
+    masks, routes = {}, {}
     for group in refined:
+        if group.runtime:
+            routes[group.name] = Route(group, score, select, counts[group.name], stats.seed)
+            continue
         scores = stats.scores[group.parent or group.name]
         if group.index is not None:
             scores = scores.flatten()[group.index.to(scores.device)]
         lanes = scores.reshape(group.lanes, group.lane)
-        chosen = select(lanes, counts[group.name], stats.rng(group, "select"))
+        chosen = select(lanes, counts[group.name], stats.rng(group, f"select {stats.step}"))
         masks[group.name] = chosen.reshape(group.shape)
-    keep = Keep(masks).coarsened(refined, space)
-    return _monotone(keep, move.kind, stats.keep)
+    chosen_of = Space(tuple(g for g in space if not g.runtime), space.skipped)
+    keep = Keep(masks).coarsened(refined, chosen_of)
+    return Choice(_monotone(keep, move.kind, stats.keep), routes=routes)
 
 
 def _monotone(keep: Keep, kind: Kind, before: Keep | None) -> Keep:
     if before is None or kind is Kind.REDRAW:
         return keep
     if kind is Kind.REGROW:
-        return Keep({n: m | before[n].to(m.device) for n, m in keep.masks.items()})
-    sparser = [n for n, m in keep.masks.items() if bool((m & ~before[n].to(m.device)).any())]
+        return Keep({n: m | before[n].to(m.device) if n in before else m for n, m in keep.masks.items()})
+    sparser = [n for n, m in keep.masks.items() if n in before and bool((m & ~before[n].to(m.device)).any())]
     if sparser:
         _log.warning("%s is already sparser than the target and stays as it is", ", ".join(sparser))
-    return Keep({n: m & before[n].to(m.device) for n, m in keep.masks.items()})
+    return Keep({n: m & before[n].to(m.device) if n in before else m for n, m in keep.masks.items()})
 
 
 def _solve(space: Space, recipe: Recipe, move: Move, stats: Stats) -> Choice:

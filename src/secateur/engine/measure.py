@@ -1,11 +1,12 @@
 """Measures of a subject: what it can do, and what it costs. Sparsity is always told twice, prunable and all."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from secateur.core import Keep, Space, Task, first_sample, masks_of
+from secateur.core import Task, first_sample, masks_of
 from secateur.core.costs import layers, totals
 
 
@@ -26,19 +27,25 @@ def measure(model: nn.Module, task: Task | None, example: Any | None) -> dict[st
     return found
 
 
-def sparsity_report(subject: Any, space: Space, keep: Keep | None) -> dict[str, Any]:
+def sparsity_report(
+    subject: Any, kept: Mapping[str, int], sizes: Mapping[str, int], skipped: Mapping[str, str]
+) -> dict[str, Any]:
     """Sparsity over the prunable units and over all parameters, per group, and which groups are empty.
 
     Zeros that were there before pruning count as removed among all parameters, but not among the units.
+
+    Args:
+        kept, sizes: units that stay, and units there were, per group.
+        skipped: what was left out, and why.
     """
-    whole = Keep.all(space) if keep is None else keep
+    units, stay = sum(sizes.values()), sum(kept.values())
     report: dict[str, Any] = {
-        "sparsity": whole.sparsity,
-        "units": space.size,
-        "kept": sum(whole.counts.values()),
-        "per_group": {g.name: 1 - whole.counts[g.name] / max(g.size, 1) for g in space},
-        "collapsed": whole.collapsed,
-        "skipped": dict(space.skipped),
+        "sparsity": 1 - stay / max(units, 1),
+        "units": units,
+        "kept": stay,
+        "per_group": {name: 1 - kept[name] / max(size, 1) for name, size in sizes.items()},
+        "collapsed": [name for name, size in sizes.items() if size and not kept[name]],
+        "skipped": dict(skipped),
     }
     if isinstance(subject, nn.Module):
         counted = totals(subject)

@@ -225,7 +225,7 @@ class _Job:
         if isinstance(subject, nn.Module):
             masks = {n: m.cpu().clone() for n, m in masks_of(subject).items()}
             remove_masks_(subject)
-        if maker.keep is None:
+        if not maker.history:
             raise RecipeError(
                 "the schedule ended and nothing was pruned",
                 where=f"{type(self.schedule).__name__}",
@@ -238,7 +238,7 @@ class _Job:
             masks=masks,
             before=before,
             after=self._measure(subject),
-            sparsity=sparsity_report(subject, self.space, maker.keep),
+            sparsity=sparsity_report(subject, maker.kept, maker.sizes, self.space.skipped),
             history=maker.history,
             provenance=provenance(self.recipe, self.method, **facts),
             example=_first_tensor(self.example),

@@ -127,7 +127,7 @@ class Pruner:
         Raises:
             RecipeError: the schedule has not come to its end, so the target sparsity was not reached.
         """
-        reached = self.keep.sparsity if self.keep is not None else 0.0
+        reached = self._core.sparsity
         if self.keep is None or reached < self.target.sparsity - 1 / max(self.space.size, 1):
             raise RecipeError(
                 f"the sparsity is {reached:.4f}, not the {self.target.sparsity:.4f} that was asked for",
@@ -160,42 +160,50 @@ class DecisionMaker:
         self.history: list[dict[str, Any]] = []
         self._task, self._batches, self._seed = task, batches, seed
         self._keeper: MaskKeeper | None = None
-        self._rewritten = False
+        self.kept: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}
         if isinstance(subject, nn.Module):
             self._keeper = MaskKeeper(subject, mask_gradients=recipe.schedule is None or not recipe.schedule.regrows)
             self.keep = _existing_keep(subject, recipe.structure.find(subject))
 
+    @property
+    def sparsity(self) -> float:
+        """Share of all units, of every group decided on so far, that is gone."""
+        return 1 - sum(self.kept.values()) / max(sum(self.sizes.values()), 1)
+
     def act_(self, move: Move, step: int) -> None:
         """Decide and apply, in place where the subject allows it."""
         structure = self.recipe.structure
-        if not self._rewritten:
-            stats = Stats(self._collect(structure.find(self.original), structure.rewrite_needs), seed=self._seed)
-            self.plan += structure.rewrite_(self.subject, stats)
-            self._rewritten = True
+        if structure.rewrite_needs:
+            evidence = self._collect(structure.find(self.original), structure.rewrite_needs)
+            self.plan += structure.rewrite_(self.original, Stats(evidence, seed=self._seed, step=step))
         space = structure.find(self.original)
         judge = move.score or self.recipe.solve or self.recipe.score
         assert judge is not None
-        stats = Stats(self._collect(space, judge.needs), keep=self.keep, seed=_move_seed(self._seed, step))
+        stats = Stats(self._collect(space, judge.needs), keep=self.keep, seed=self._seed, step=step)
         with torch.no_grad():
             choice = decide(space, self.recipe, move, stats)
         self.subject, plan = structure.apply_(self.original, choice)
         self.plan += plan
-        self.keep = choice.keep
+        self.keep = Keep({**({} if self.keep is None else self.keep.masks), **choice.keep.masks})
+        self.kept |= choice.keep.counts | {n: r.count * r.group.lanes for n, r in choice.routes.items()}
+        self.sizes |= {g.name: g.size for g in space}
         if self._keeper is not None:
             self._keeper.refresh()
-        self.history.append({"step": step, "kind": move.kind.value, "sparsity": self.keep.sparsity})
+        self.history.append({"step": step, "kind": move.kind.value, "sparsity": self.sparsity})
 
     def state(self) -> dict[str, Any]:
         """What another process needs to go on, beside the subject's own tensors."""
         keep = None if self.keep is None else dict(self.keep.masks)
-        return {"keep": keep, "plan": self.plan.to_json(), "history": list(self.history)}
+        counts = {"kept": dict(self.kept), "sizes": dict(self.sizes)}
+        return {"keep": keep, "plan": self.plan.to_json(), "history": list(self.history), **counts}
 
     def restore_(self, state: Mapping[str, Any]) -> None:
         """Take up where another process stopped: the same shapes and masks, whose values the state dict brings."""
         self.keep = None if state["keep"] is None else Keep(state["keep"])
         self.plan = Plan.from_json(state["plan"])
         self.history[:] = state["history"]
-        self._rewritten = self.keep is not None
+        self.kept, self.sizes = dict(state["kept"]), dict(state["sizes"])
         if self._keeper is not None:
             self.plan.replay_(self.subject)
             self._keeper.refresh()
@@ -222,10 +230,6 @@ class DecisionMaker:
             )
         batches = islice(self._task.batches("train", epoch=0), self._batches)
         return collect(self.subject, space, needs, self._task, batches)
-
-
-def _move_seed(seed: int, step: int) -> int:
-    return seed * 1_000_003 + step
 
 
 def _existing_keep(model: nn.Module, space: Space) -> Keep | None:

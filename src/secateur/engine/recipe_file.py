@@ -140,14 +140,14 @@ def _file(data: dict[str, Any], lines: Lines, path: Path) -> RunFile:
 
 
 def _method(given: str | dict[str, Any], lines: Lines, path: Path) -> tuple[str, dict[str, Any]]:
+    settings: dict[str, Any] = {}
     if isinstance(given, str):
-        id, settings = given, {}
+        id = given
     elif len(given) == 1:
         id, settings = next((str(k), v or {}) for k, v in given.items())
     else:
-        raise RecipeError(
-            f"{len(given)} methods are named", where=_place(path, lines, ("method",)), mend="name one; compare takes more"
-        )
+        where = _place(path, lines, ("method",))
+        raise RecipeError(f"{len(given)} methods are named", where=where, mend="name one; compare takes more")
     known = registry.entries()
     if id not in known:
         where = _place(path, lines, ("method", id))

@@ -33,9 +33,9 @@ def model_from(source: str, *, factory: str | None = None, masks: bool = False) 
     if source.startswith("timm:"):
         return _timm(source.removeprefix("timm:"))
     if ".py:" in source:
-        return _checked(call_factory(source), nn.Module, source)
+        return _model_of(source)
     if (path / "secateur.json").is_file():
-        make = None if factory is None else (lambda: _checked(call_factory(factory), nn.Module, factory))
+        make = None if factory is None else (lambda: _model_of(factory))
         model = load(path, factory=make, masks=masks)
         assert isinstance(model, nn.Module)
         return model
@@ -49,7 +49,10 @@ def task_from(source: str) -> Task:
     if source.startswith("builtin:"):
         return builtin_task(source.removeprefix("builtin:"))
     if ".py:" in source:
-        return _checked(call_factory(source), Task, source)
+        task = call_factory(source)
+        if not isinstance(task, Task):
+            raise SubjectError(f"the factory gave a {type(task).__name__}", where=source, mend="return a secateur.Task")
+        return task
     raise RecipeError(f"{source!r} names no task", where="TASK", mend="give builtin:NAME or path/to/file.py:factory")
 
 
@@ -72,14 +75,11 @@ def call_factory(source: str) -> Any:
     return factory()
 
 
-def _checked(value: Any, kind: type, source: str) -> Any:
-    if not isinstance(value, kind):
-        raise SubjectError(
-            f"the factory gave a {type(value).__name__}",
-            where=source,
-            mend=f"return a {kind.__module__}.{kind.__name__}",
-        )
-    return value
+def _model_of(source: str) -> nn.Module:
+    model = call_factory(source)
+    if not isinstance(model, nn.Module):
+        raise SubjectError(f"the factory gave a {type(model).__name__}", where=source, mend="return a torch.nn.Module")
+    return model
 
 
 def _timm(name: str) -> nn.Module:
@@ -101,7 +101,7 @@ def _transformers(name: str, local: bool) -> nn.Module:
     try:
         config = transformers.AutoConfig.from_pretrained(name, local_files_only=local)
         architecture = (config.architectures or [""])[0]
-        cls = getattr(transformers, architecture, None)
+        cls: Any = getattr(transformers, architecture, None)
         cls = cls if inspect.isclass(cls) else transformers.AutoModel
         model = cls.from_pretrained(name, local_files_only=local)
     except (OSError, ValueError, KeyError) as error:

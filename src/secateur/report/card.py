@@ -28,7 +28,8 @@ def card_markdown(id: str) -> str:
     if entry.parameters:
         rows = "\n".join(f"| `{p.name}` | `{p.type}` | `{p.default}` |" for p in entry.parameters)
         parts.append(f"| setting | type | default |\n|---|---|---|\n{rows}".replace(" | None", " \\| None"))
-    parts.append(f"**Data.** {entry.data}. **Models.** {', '.join(entry.models)}. **Starts from** {entry.start} weights.")
+    models = ", ".join(entry.models)
+    parts.append(f"**Data.** {entry.data}. **Models.** {models}. **Starts from** {entry.start} weights.")
     parts.append(f"**Paper.** {paper.title}. {paper.authors}, {paper.year}. <{paper.url}>")
     return "\n\n".join(p for p in parts if p) + "\n"
 

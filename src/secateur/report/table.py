@@ -60,7 +60,8 @@ def print_comparison(found: Comparison, checked: Mapping[str, Any] | None) -> No
         where = found.folder / "best"
         print(f"best: {b['method']} at {b['sparsity']}, seed {b['seed']}: {b['metrics'][found.metric]:.4f}  -> {where}")
     if checked is not None:
-        same = {True: "identical", False: "DIFFERENT"}.get(checked.get("identical"), f"unknown: {checked.get('reason')}")  # type: ignore[call-overload]
+        outcomes = {True: "identical", False: "DIFFERENT", None: f"unknown: {checked.get('reason')}"}
+        same = outcomes[checked.get("identical")]
         print(f"reloaded in a fresh process: outputs {same}")
 
 
@@ -85,8 +86,9 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 def result_text(found: Mapping[str, Any]) -> str:
     """The few lines that `prune` prints."""
     before, after, sparsity = found["before"], found["after"], found["sparsity"]
+    overall = sparsity.get("sparsity_all", 0)
     lines = [
-        f"sparsity   {sparsity['sparsity']:.2%} of the prunable, {sparsity.get('sparsity_all', 0):.2%} of all parameters",
+        f"sparsity   {sparsity['sparsity']:.2%} of the prunable, {overall:.2%} of all parameters",
         f"non-zero   {human(before.get('nonzero'))} -> {human(after.get('nonzero'))}",
     ]
     for name, value in after.get("metrics", {}).items():

@@ -13,5 +13,5 @@ class Random(Score):
     """Uniform draws, from the run's seed and the group's name."""
 
     def __call__(self, group: Group, stats: Stats) -> Tensor:
-        draw = torch.rand(group.shape, generator=stats.rng(group, "random score"))
+        draw = torch.rand(group.shape, generator=stats.rng(group, f"random score {stats.step}"))
         return draw if group.site is None else draw.to(group.site.tensor.device)
