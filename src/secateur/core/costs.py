@@ -1,6 +1,6 @@
 """What a model costs: parameters, bytes and MACs of each of its parts, from one place."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .space import Group, Space
 from .task import first_call
+
+Call = Callable[[nn.Module, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,20 @@ class Layer:
         return 1 - self.nonzero / self.params if self.params else 0.0
 
 
-def macs_by_module(model: nn.Module, example: Any) -> dict[str, int]:
+def macs_by_module(model: nn.Module, example: Any, call: Call = first_call) -> dict[str, int]:
     """Multiply-accumulates of one forward pass, by the name of the module that runs them ("" is the whole model).
 
     Counted by `torch.utils.flop_counter`, as half its FLOPs; the model is run once in eval mode without gradients.
 
     Args:
         example: a batch as the task gives it, or the inputs alone (a tensor, a tuple, a mapping of arguments).
+        call: how a batch becomes a model call, as in `Task`.
     """
     was_training = model.training
     counter = FlopCounterMode(display=False)
     try:
         with torch.no_grad(), counter:
-            first_call(model.eval(), example)
+            call(model.eval(), example)
     finally:
         model.train(was_training)
     root = type(model).__name__
@@ -58,9 +61,9 @@ def _relative(name: str, root: str) -> str:
     return name.removeprefix(root + ".")
 
 
-def layers(model: nn.Module, example: Any | None = None) -> list[Layer]:
+def layers(model: nn.Module, example: Any | None = None, call: Call = first_call) -> list[Layer]:
     """A cost row for every parameter, tied ones once."""
-    macs = macs_by_module(model, example) if example is not None else None
+    macs = macs_by_module(model, example, call) if example is not None else None
     kinds = {path: type(m).__name__ for path, m in model.named_modules()}
     rows = []
     for name, p in model.named_parameters():

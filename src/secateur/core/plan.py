@@ -6,6 +6,7 @@ Actions are a closed set of plain data: a saved folder can name an action, never
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -88,7 +89,7 @@ class Plan:
     def to_json(self) -> list[dict[str, object]]:
         """Plain data, for `secateur.json`."""
         names = {kind: name for name, kind in _KINDS.items()}
-        return [{"do": names[type(a)], **asdict(a)} for a in self.actions]
+        return [{"do": names[type(a)], **_plain(asdict(a))} for a in self.actions]
 
     @classmethod
     def from_json(cls, data: object) -> "Plan":
@@ -96,6 +97,10 @@ class Plan:
         if not isinstance(data, list):
             raise _damaged(data)
         return cls(tuple(_action(entry) for entry in data))
+
+
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
 
 _MOST_ELEMENTS = 1 << 40  # 4 TB in float32: beyond any tensor, far below what overflows

@@ -36,6 +36,7 @@ class TopK(Select):
         count: int,
         rng: Generator,
     ) -> Bool[Tensor, "*lanes units"]:
+        score = score.detach()
         lanes = score.numel() // max(score.shape[-1], 1)
         drop = score.shape[-1] - count
         if lanes == 1:
@@ -51,6 +52,7 @@ class RandomPick(Select):
     def __call__(
         self, score: Float[Tensor, "*lanes units"], count: int, rng: Generator
     ) -> Bool[Tensor, "*lanes units"]:
+        score = score.detach()
         draw = torch.rand(score.shape, generator=rng, dtype=torch.float64).to(score.device)
         draw = torch.where(score == -torch.inf, -1.0, draw)  # what is gone stays gone
         draw = torch.where(score == torch.inf, 2.0, draw)  # what must stay stays

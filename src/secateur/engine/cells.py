@@ -150,7 +150,7 @@ def _pruned(config: Json, cells: Path, folder: Path, bench: Bench) -> Json:
     )
     example = first_sample(next(iter(task.batches("test", shuffle=False))))
     result.subject.to("cpu")
-    latency = compare_latency(trained, result.subject, example).ratio
+    latency = compare_latency(trained, result.subject, example, call=task.call).ratio
     before = 0 if entry.start == "init" else _dense_steps(dense)
     steps = result.provenance["train_steps"]
     return _row(result, folder / "run" / "result", latency, steps, task, before)
@@ -162,7 +162,7 @@ def _dense_steps(dense: Path) -> int:
 
 def _row(result: Result, saved: Path, latency: float, steps: int, task: Task, before: int) -> Json:
     batch = to_device(next(iter(task.batches("train", shuffle=False))), "cpu")
-    forward = macs_by_module(result.subject, batch).get("", 0)
+    forward = macs_by_module(result.subject, batch, task.call).get("", 0)
     sparsity = result.sparsity
     return {
         "metrics": result.metrics,

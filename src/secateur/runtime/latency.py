@@ -16,6 +16,8 @@ from torch import nn
 from secateur.core import device_of, to_device
 from secateur.core.task import first_call
 
+Call = Callable[[nn.Module, Any], Any]
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -27,15 +29,18 @@ class Comparison:
     pairs: int
 
 
-def compare_latency(first: nn.Module, second: nn.Module, example: Any, pairs: int = 21, repeats: int = 5) -> Comparison:
+def compare_latency(
+    first: nn.Module, second: nn.Module, example: Any, pairs: int = 21, repeats: int = 5, call: Call = first_call
+) -> Comparison:
     """Forward passes in eval mode, in interleaved pairs after a warm-up.
 
     Args:
-        example: inputs as `first_call` takes them.
+        example: a batch, or inputs alone.
+        call: how a batch becomes a model call, as in `Task`.
         pairs: how many pairs; the medians are over these.
         repeats: forward passes in each half of a pair.
     """
-    runs = [_runner(m, example, repeats) for m in (first, second)]
+    runs = [_runner(m, example, repeats, call) for m in (first, second)]
     modes = [m.training for m in (first, second)]
     first.eval()
     second.eval()
@@ -55,7 +60,7 @@ def compare_latency(first: nn.Module, second: nn.Module, example: Any, pairs: in
     )
 
 
-def _runner(model: nn.Module, example: Any, repeats: int) -> Callable[[], float]:
+def _runner(model: nn.Module, example: Any, repeats: int, call: Call) -> Callable[[], float]:
     device = device_of(model)
     batch = to_device(example, device)
     cuda = device.type == "cuda"
@@ -66,7 +71,7 @@ def _runner(model: nn.Module, example: Any, repeats: int) -> Callable[[], float]
             torch.cuda.synchronize(device)
         start = clock()
         for _ in range(repeats):
-            first_call(model, batch)
+            call(model, batch)
         if cuda:
             torch.cuda.synchronize(device)
         return max(clock() - start, 1e-9) / repeats
