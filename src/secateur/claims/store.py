@@ -1,9 +1,0 @@
-"""placeholder until the claims land"""
-
-
-def verdicts():
-    return {}
-
-
-def listing():
-    return []
