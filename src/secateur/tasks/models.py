@@ -34,6 +34,15 @@ def digits_mlp() -> nn.Sequential:
     )
 
 
+def lenet_300_100() -> nn.Sequential:
+    """784-300-100-10 for 28x28 images, Glorot-normal as in the lottery-ticket paper."""
+    linears = [nn.Linear(784, 300), nn.Linear(300, 100), nn.Linear(100, 10)]
+    for linear in linears:
+        nn.init.xavier_normal_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    return nn.Sequential(nn.Flatten(), linears[0], nn.ReLU(), linears[1], nn.ReLU(), linears[2])
+
+
 class _Block(nn.Module):
     def __init__(self, cin: int, cout: int, stride: int) -> None:
         super().__init__()

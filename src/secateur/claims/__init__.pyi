@@ -1,0 +1,11 @@
+from .claim import Claim as Claim
+from .claim import claim as claim
+from .run import run_claim as run_claim
+from .store import Listed as Listed
+from .store import Record as Record
+from .store import listing as listing
+from .store import verdicts as verdicts
+from .verdict import Expect as Expect
+from .verdict import higher as higher
+from .verdict import lower as lower
+from .verdict import within as within
