@@ -33,6 +33,7 @@ from .errors import (
     require as require,
 )
 from .keep import Keep as Keep
+from .masks import MASK_SUFFIX as MASK_SUFFIX
 from .masks import (
     MaskKeeper as MaskKeeper,
 )

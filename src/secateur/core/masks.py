@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .errors import SubjectError
 
-_SUFFIX = "_secateur_mask"
+MASK_SUFFIX = "_secateur_mask"
 
 
 def owner_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:
@@ -47,9 +47,9 @@ def attach_mask_(model: nn.Module, name: str, mask: Bool[Tensor, "..."]) -> None
             mend="use the keep that was made for this architecture",
         )
     mask = mask.to(parameter.device)
-    old = getattr(module, leaf + _SUFFIX, None)
+    old = getattr(module, leaf + MASK_SUFFIX, None)
     if old is None:
-        module.register_buffer(leaf + _SUFFIX, mask.clone())
+        module.register_buffer(leaf + MASK_SUFFIX, mask.clone())
     else:
         old.copy_(mask)
     if not parameter.is_meta:
@@ -62,8 +62,8 @@ def masks_of(model: nn.Module) -> dict[str, Tensor]:
     found = {}
     for path, module in model.named_modules():
         for leaf, buffer in module._buffers.items():
-            if leaf.endswith(_SUFFIX) and buffer is not None:
-                name = leaf.removesuffix(_SUFFIX)
+            if leaf.endswith(MASK_SUFFIX) and buffer is not None:
+                name = leaf.removesuffix(MASK_SUFFIX)
                 found[f"{path}.{name}" if path else name] = buffer
     return found
 
@@ -73,7 +73,7 @@ def remove_masks_(model: nn.Module) -> None:
     apply_masks_(model)
     for name in masks_of(model):
         module, leaf = owner_of(model, name)
-        delattr(module, leaf + _SUFFIX)
+        delattr(module, leaf + MASK_SUFFIX)
 
 
 def apply_masks_(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import load as parse
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from secateur.core import CheckpointError, Keep, Plan, masks_of, remove_masks_
+from secateur.core import MASK_SUFFIX, CheckpointError, Keep, Plan, masks_of, remove_masks_
 from secateur.graph import names_by_tensor
 
 from .base import Factory, build
@@ -84,7 +84,7 @@ def save_tensors(folder: Path, model: nn.Module, masks: Mapping[str, Tensor]) ->
     aliases = {other: name for name, others in first.items() for other in others}
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
-        if name in aliases or name.endswith("_secateur_mask"):
+        if name in aliases or name.endswith(MASK_SUFFIX):
             continue
         own = tensor.detach().cpu().contiguous()
         mask = masks.get(name)
@@ -232,11 +232,13 @@ def _fill_(
             tensors[name] = torch.zeros(shapes[name], dtype=values.dtype, device=values.device)
             tensors[name][mask] = values
             if name in masks:
-                tensors[name + "_secateur_mask"] = mask
+                tensors[name + MASK_SUFFIX] = mask
         else:
             tensors[name] = value
     for other, name in dict(manifest.get("aliases", {})).items():
         tensors[str(other)] = tensors[str(name)]
+        if str(name) in masks and str(other) + MASK_SUFFIX in shapes:  # a module under two names has its mask twice
+            tensors[str(other) + MASK_SUFFIX] = tensors[str(name) + MASK_SUFFIX]
     try:
         model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.core import (
+    MASK_SUFFIX,
     Clock,
     Healing,
     Move,
@@ -270,8 +271,8 @@ def _part(batch: Any, rank: int, world: int) -> Any:
 
 def load_dense_(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Load weights and buffers of an earlier time, in place, under the masks of now."""
-    masks = {f"{name}_secateur_mask": mask for name, mask in masks_of(model).items()}
-    model.load_state_dict({k: v for k, v in tensors.items() if k not in masks} | masks)
+    masks = {k: v for k, v in model.state_dict().items() if k.endswith(MASK_SUFFIX)}
+    model.load_state_dict({k: v for k, v in tensors.items() if not k.endswith(MASK_SUFFIX)} | masks)
     _mask_again_(model)
 
 

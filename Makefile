@@ -1,0 +1,58 @@
+# Everything a developer runs. `make quickstart` and `make test` work on a fresh clone.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# torch is asked for exactly: a range would bring gigabytes of GPU libraries to machines without one
+TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
+WORKERS ?= 2
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: quickstart test test-gpu lint docs bench claims wheel clean
+
+quickstart: $(VENV)/.run
+	$(ONE_THREAD) $(BIN)/secateur compare builtin:digits-cnn --task builtin:digits \
+	  --methods magnitude,global-mp,lamp,gmp,imp --sparsity 0.8,0.9,0.95 --seeds 3 --heal 3 -o runs/quickstart
+
+test: $(VENV)/.dev
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m "not gpu"
+
+test-gpu: $(VENV)/.dev
+	$(BIN)/python -m pytest -m gpu
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/build.py
+
+bench: $(VENV)/.dev
+	for script in masked_step global_magnitude cli_start; do \
+	  $(ONE_THREAD) $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+claims: $(VENV)/.dev
+	for id in $$($(BIN)/secateur methods --json | $(BIN)/python -c "import json,sys; print(*(m['id'] for m in json.load(sys.stdin)))"); do \
+	  $(ONE_THREAD) $(BIN)/secateur claims run $$id --workers $(WORKERS) --again || exit 1; done
+
+wheel: $(VENV)/.dev
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf $(VENV) dist build
+
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -c constraints.txt $(TORCH)
+	touch $@
+
+$(VENV)/.run: $(VENV)/.torch pyproject.toml
+	$(PIP) -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) -c constraints.txt -e ".[dev]"
+	touch $@

@@ -1,0 +1,166 @@
+"""What every registered method must pass: it gets in by being registered, nothing is listed here."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import secateur as sc
+from secateur.core import registry
+from secateur.tasks.digits import Images
+
+METHODS = sorted(registry.entries())
+SPARSITY = 0.6
+
+
+class Net(nn.Module):
+    """A convolution, batch norm, and a classifier: small, but every kind of state is there."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.hidden = nn.Linear(8 * 4, 16)
+        self.out = nn.Linear(16, 4)
+
+    def forward(self, x):
+        x = torch.nn.functional.max_pool2d(torch.relu(self.norm(self.conv(x))), 2)
+        return self.out(torch.relu(self.hidden(x.flatten(1))))
+
+
+def task(seed=0):
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(48, 1, 4, 4, generator=g), torch.randint(4, (48,), generator=g)
+    training = sc.Training(epochs=1, lr=1e-3)
+    return sc.Task(
+        train=Images(x[:32], y[:32]), test=Images(x[32:], y[32:]), batch_size=8, training=training, model=Net, seed=seed
+    )
+
+
+def net(dtype=torch.float32, seed=0):
+    torch.manual_seed(seed)
+    return Net().to(dtype)
+
+
+def run(method, model=None, **options):
+    return sc.prune(net() if model is None else model, method, sparsity=SPARSITY, task=task(), **options)
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    return request.param
+
+
+def test_the_sparsity_is_exactly_what_was_asked(method):
+    result = run(method)
+    sizes = {n: m.numel() for n, m in result.masks.items()}
+    per_group = sum(sc.core.kept_count(SPARSITY, n) for n in sizes.values())
+    whole = sc.core.kept_count(SPARSITY, sum(sizes.values()))
+    assert sum(result.keep.counts.values()) in {per_group, whole}
+    assert result.sparsity["kept"] == sum(result.keep.counts.values())
+
+
+def test_what_went_is_exactly_zero_in_the_model(method):
+    result = run(method)
+    parameters = dict(result.subject.named_parameters())
+    assert all(bool((parameters[n][~mask] == 0).all()) for n, mask in result.masks.items())
+    assert any(bool((parameters[n][mask] != 0).all()) for n, mask in result.masks.items())
+
+
+def test_biases_and_norms_are_not_pruned(method):
+    assert all(len(mask.shape) >= 2 for mask in run(method).masks.values())
+
+
+def test_a_floor_of_the_structure_holds(method):
+    result = run(method, structure=sc.structures.Weights(floor=40))
+    assert min(result.keep.counts.values()) >= 40
+
+
+def test_the_same_seed_gives_the_same_keep_and_the_same_weights(method):
+    first, second = run(method, seed=3), run(method, seed=3)
+    assert first.keep == second.keep
+    state = second.subject.state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in first.subject.state_dict().items())
+
+
+def test_the_callers_random_state_is_left_alone(method):
+    model = net()
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    run(method, model)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_saving_and_loading_gives_the_same_model(method, tmp_path):
+    result = run(method)
+    result.save(tmp_path / "saved")
+    loaded = sc.load(tmp_path / "saved", factory=Net)
+    state = loaded.state_dict()
+    assert state.keys() == result.subject.state_dict().keys()
+    assert all(torch.equal(v, state[k]) for k, v in result.subject.state_dict().items())
+    kept = sc.load_keep(tmp_path / "saved")
+    assert all(torch.equal(kept[n], mask) for n, mask in result.masks.items())
+
+
+def test_the_plain_class_loads_the_state_dict(method):
+    Net().load_state_dict(run(method).subject.state_dict(), strict=True)
+
+
+def test_bfloat16_models_stay_bfloat16(method):
+    def cast(model, batch):
+        return model(batch[0].bfloat16()).float()
+
+    goal = task()
+    goal = sc.Task(**{**vars(goal), "call": cast, "model": lambda: Net().bfloat16()})
+    result = sc.prune(net(torch.bfloat16), method, sparsity=SPARSITY, task=goal)
+    assert {p.dtype for p in result.subject.parameters()} == {torch.bfloat16}
+    assert result.sparsity["sparsity"] == pytest.approx(SPARSITY, abs=0.01)
+
+
+def test_scores_leave_the_model_untouched(method):
+    recipe = registry.get(method).recipe()
+    model = net().train()
+    before = copy.deepcopy(model.state_dict())
+    space = recipe.structure.find(model)
+    stats = sc.core.Stats(sc.calibration.collect(model, space, recipe.score.needs, task(), task().batches()))
+    for group in space:
+        recipe.score(group, stats)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert model.training and all(p.grad is None for p in model.parameters())
+
+
+def test_a_subject_of_the_wrong_kind_is_refused(method):
+    with pytest.raises(sc.SubjectError):
+        sc.prune([1, 2, 3], method, sparsity=SPARSITY, task=task())
+
+
+def test_a_sparsity_outside_its_range_is_refused_before_anything_changes(method):
+    model = net()
+    before = copy.deepcopy(model.state_dict())
+    for wrong in (-0.1, 1.0, 1.5, float("nan")):
+        with pytest.raises(sc.RecipeError, match=r"\[0, 1\)"):
+            sc.prune(model, method, sparsity=wrong, task=task())
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_nan_weights_are_named(method):
+    model = net()
+    with torch.no_grad():
+        model.hidden.weight[0, 0] = float("nan")
+    with pytest.raises(sc.NumericsError, match=r"hidden\.weight|loss is nan"):
+        run(method, model)
+
+
+def test_tied_parameters_are_pruned_and_reported_once(method):
+    model = net()
+    model.twin = model.hidden
+    result = run(method, model)
+    assert sorted(result.masks) == ["conv.weight", "hidden.weight", "out.weight"]
+
+
+def test_its_recipe_is_plain_data(method):
+    import json
+
+    json.dumps(registry.get(method).recipe().to_json())
