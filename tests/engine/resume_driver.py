@@ -1,4 +1,4 @@
-"""Runs one pruning in a run folder, and kills itself at a named moment. `test_resume.py` and `benchmarks/kill.py` use it.
+"""Runs one pruning in a run folder, and kills itself at a named moment; for `test_resume.py` and `benchmarks/kill.py`.
 
     python tests/engine/resume_driver.py CASE FOLDER OUT [--kill LABEL:N ...] [--finish]
 

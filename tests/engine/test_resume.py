@@ -1,6 +1,6 @@
 """A run folder survives a kill at any moment: what comes out is what an unbroken run gives, to the last bit.
 
-The kills are real: `resume_driver.py` ends itself by SIGKILL at seeded moments. Many more of them: `benchmarks/kill.py`.
+The kills are real: `resume_driver.py` ends itself by SIGKILL at seeded moments. Many more: `benchmarks/kill.py`.
 """
 
 import json
