@@ -275,3 +275,33 @@ def test_what_a_killed_writer_left_is_swept_away_when_the_run_goes_on(tmp_path):
     (folder.path / ".result.x1y2").mkdir()
     RunFolder(tmp_path / "run", {"a": 1})
     assert [p.name for p in folder.path.iterdir()] == ["run.json"]
+
+
+def test_a_saved_result_is_not_overwritten_unasked(tmp_path):
+    prune(tmp_path / "run").save(tmp_path / "pruned")
+    before = contents(tmp_path / "pruned")
+    other = prune(tmp_path / "other", seed=1)
+    with pytest.raises(sc.CheckpointError, match="it is there already"):
+        other.save(tmp_path / "pruned")
+    assert contents(tmp_path / "pruned") == before
+
+
+@pytest.fixture(scope="module")
+def saves(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What was found after a kill at each moment of saving over an old result."""
+    command = [sys.executable, str(DRIVER.with_name("save_driver.py")), str(tmp_path_factory.mktemp("saves"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_killed_save_leaves_the_old_result_or_the_new_one(saves):
+    assert [s["after_kill"] for s in saves] == ["old"] * 5 + ["new"]
+
+
+def test_after_a_killed_save_the_next_one_works(saves):
+    assert {s["after_next_save"] for s in saves} == {"new"}
+
+
+def test_the_next_save_sweeps_away_what_a_killed_one_left(saves):
+    assert not any(s["left_over"] for s in saves)
