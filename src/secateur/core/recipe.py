@@ -1,5 +1,7 @@
 """Recipe: one answer to each of the five questions. It is the default procedure, and what a checkpoint records."""
 
+import hashlib
+import re
 from dataclasses import dataclass, fields, is_dataclass
 
 from .errors import RecipeError
@@ -53,4 +55,14 @@ def _plain(value: object) -> object:
         return [_plain(v) for v in value]
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
-    return value if isinstance(value, str | int | float | bool | None) else repr(value)
+    return value if isinstance(value, str | int | float | bool | None) else _stable_name(value)
+
+
+def _stable_name(value: object) -> str:
+    """What an object is, without where it lies in memory: the same in every process, so that runs can resume."""
+    code = getattr(value, "__code__", None)
+    if code is None:
+        return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+    does = (code.co_code, code.co_names, [c for c in code.co_consts if isinstance(c, str | int | float | None)])
+    digest = hashlib.sha256(repr(does).encode()).hexdigest()[:8]
+    return f"{value.__module__}.{getattr(value, '__qualname__', '')}#{digest}"

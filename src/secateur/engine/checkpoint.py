@@ -4,6 +4,7 @@
 `secateur.json` holds the plan, how to build the base, the recipe, measures and provenance, and the hash of every file.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -37,11 +38,13 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None], overwrite: bo
         CheckpointError: it is there already and `overwrite` is false, or it cannot be written.
     """
     folder = Path(folder)
+    _put_back(folder)
     if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError("it is there already", where=str(folder), mend="choose another folder, or overwrite=True")
     try:
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f".{folder.name}."))
+        _sweep(folder)
+        temporary = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f".{folder.name}.saving-"))
     except OSError as error:
         raise CheckpointError(str(error), where=str(folder), mend="choose a folder that can be written") from error
     try:
@@ -65,13 +68,32 @@ def _flush(file: Path) -> None:
 
 
 def _swap(temporary: Path, folder: Path) -> None:
-    if not folder.exists():
+    aside = _aside(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+    if folder.exists():
+        folder.replace(aside)
+    try:
         temporary.replace(folder)
-        return
-    old = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f".{folder.name}.old."))
-    folder.replace(old / "old")
-    temporary.replace(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        _put_back(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.absolute().parent / f".{folder.name}.old"
+
+
+def _put_back(folder: Path) -> None:
+    """No file system swaps two folders everywhere, so a kill between two renames leaves the old one aside."""
+    aside = _aside(folder)
+    if not folder.exists() and aside.is_dir():
+        aside.replace(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed writer of this folder left."""
+    for half in folder.absolute().parent.glob(f".{glob.escape(folder.name)}.saving-*"):
+        shutil.rmtree(half, ignore_errors=True)
 
 
 def save_tensors(folder: Path, model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, str]:
@@ -117,6 +139,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         CheckpointError: no such folder, not ours, too new, truncated or edited; says which.
     """
     folder = Path(folder)
+    _put_back(folder)
     file = folder / "secateur.json"
     if not file.is_file():
         raise CheckpointError("there is no secateur.json", where=str(folder), mend="name a folder that Secateur saved")

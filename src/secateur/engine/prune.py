@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from secateur.core import (
+    Choice,
     Clock,
     Keep,
     Plan,
@@ -26,7 +27,7 @@ from secateur.core import (
 from secateur.recovery import FineTune
 from secateur.schedules import OneShot
 
-from .checkpoint import load, read_manifest
+from .checkpoint import load, load_keep, read_manifest
 from .measure import measure, sparsity_report
 from .methods import adapted, as_recipe, implied_target
 from .pruner import DecisionMaker
@@ -97,6 +98,7 @@ def prune(
         return job.run_(Device(device, mixed_precision), None)
     folder = RunFolder(run, job.config(), every_s=save_every_s)
     if folder.finished:
+        folder.clear()
         return job.finished(folder)
     result = job.run_(Device(device, mixed_precision), folder)
     result.save(folder.result, overwrite=True)
@@ -247,6 +249,10 @@ class _Job:
     def finished(self, folder: RunFolder) -> Result:
         """The result of a run folder whose run came to its end, on the given subject."""
         manifest = read_manifest(folder.result)
+        if not isinstance(self.subject, nn.Module):
+            keep = load_keep(folder.result)
+            subset, _ = self.recipe.structure.apply_(self.subject, Choice(keep))
+            return self._stored(manifest, subset, keep, {})
         loaded = load(folder.result, factory=lambda: self.subject, masks=True)
         masks = {n: m.clone() for n, m in masks_of(loaded).items()}
         remove_masks_(loaded)
@@ -254,10 +260,13 @@ class _Job:
         for group in self.recipe.structure.find(loaded):
             if group.site is not None and group.name in masks:
                 kept[group.name] = group.site.pool(group.site.unfold(masks[group.name]).float()) > 0
+        return self._stored(manifest, loaded, Keep(kept), masks)
+
+    def _stored(self, manifest: Mapping[str, Any], subject: Any, keep: Keep, masks: Mapping[str, Tensor]) -> Result:
         return Result(
-            subject=loaded,
+            subject=subject,
             plan=Plan.from_json(manifest["plan"]),
-            keep=Keep(kept),
+            keep=keep,
             masks=masks,
             before=manifest["before"],
             after=manifest["after"],

@@ -6,6 +6,7 @@ A run folder belongs to one configuration. It holds `run.json` (the configuratio
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from secateur.core import CheckpointError
 from .tensors import load_state, save_state, write_atomically
 
 FORMAT = 1
+_HALF_WRITTEN = (".state.safetensors.*", ".snapshot-*.safetensors.*", ".result.*")
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
@@ -68,6 +70,7 @@ class RunFolder:
                 where=str(file),
                 mend="choose another folder, or repeat that recipe to resume it",
             )
+        self._sweep(*_HALF_WRITTEN)
 
     @property
     def result(self) -> Path:
@@ -103,15 +106,21 @@ class RunFolder:
         return load_state(file) if file.exists() else None
 
     def clear(self) -> None:
-        """Remove the state and the snapshots of a finished run."""
-        for file in [self.path / "state.safetensors", *self.path.glob("snapshot-*.safetensors")]:
-            file.unlink(missing_ok=True)
+        """Remove the state and the snapshots of a finished run, and what killed writers left."""
+        self._sweep("state.safetensors", "snapshot-*.safetensors", ".run.json.*", *_HALF_WRITTEN)
+
+    def _sweep(self, *patterns: str) -> None:
+        for found in [f for pattern in patterns for f in self.path.glob(pattern)]:
+            if found.is_dir():
+                shutil.rmtree(found, ignore_errors=True)
+            else:
+                found.unlink(missing_ok=True)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"the file cannot be read: {error}", where=str(file), mend="delete the run folder to start again"
         ) from error

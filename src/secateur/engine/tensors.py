@@ -49,7 +49,7 @@ def load_state(path: Path) -> Any:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return _unflatten(json.loads(metadata[_TREE]), tensors)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"the file cannot be read: {error}", where=str(path), mend="delete it to start that run again"
         ) from error

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from secateur.core import (
     MASK_SUFFIX,
+    CheckpointError,
     Clock,
     Healing,
     Move,
@@ -94,7 +95,7 @@ class Trainer:
         with seeded(self.seed):
             state = self.run.read() if self.run is not None else None
             if state is not None:
-                self._restore(state)
+                self._restore_checked(state)
             else:
                 self._snapshot_if_wanted()
                 self._act()
@@ -213,7 +214,13 @@ class Trainer:
     def _snapshot(self, step: int) -> dict[str, Tensor]:
         if step not in self._snapshots:
             found = self.run.read_snapshot(step) if self.run is not None else None
-            assert found is not None, f"no snapshot of step {step}"
+            if found is None:
+                assert self.run is not None
+                raise CheckpointError(
+                    f"the snapshot of step {step} is gone",
+                    where=str(self.run.path),
+                    mend="delete the run folder to start again",
+                )
             self._snapshots[step] = found
         return self._snapshots[step]
 
@@ -230,6 +237,17 @@ class Trainer:
             "done": self.done,
             "rng": rng_state(),
         }
+
+    def _restore_checked(self, state: dict[str, Any]) -> None:
+        try:
+            self._restore(state)
+        except (KeyError, TypeError, ValueError) as error:
+            assert self.run is not None
+            raise CheckpointError(
+                f"the state is not whole: {error!r}",
+                where=str(self.run.path / "state.safetensors"),
+                mend="delete it to start that run again",
+            ) from error
 
     def _restore(self, state: dict[str, Any]) -> None:
         if self.maker is not None:
