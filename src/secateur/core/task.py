@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ Data = Any
 """A map-style data set, a `DataLoader`, or any iterable of batches that can be iterated again."""
 
 
+@runtime_checkable
 class Metric(Protocol):
     """The interface of `torchmetrics`, so that every metric of it fits here; ours are below."""
 
