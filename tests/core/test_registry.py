@@ -166,3 +166,16 @@ assert registry.entries()["quill"].module == "their_pruning.quill" and "torch" n
 print(registry.get("quill").recipe(p=0.5))
 """
     assert run(code, third_party("quill")).strip() == "(0.5, 3)"
+
+
+def test_a_third_partys_method_under_one_of_our_ids_is_an_error_that_names_both_modules(third_party):
+    code = """
+from secateur.core import registry, RecipeError
+try:
+    registry.entries()
+except RecipeError as error:
+    print(error)
+"""
+    message = run(code, third_party("gmp"))
+    assert "two methods are called 'gmp'" in message
+    assert "secateur.methods.weights.gmp and their_pruning.quill" in message
