@@ -94,6 +94,11 @@ def test_everything_about_a_method_is_read_without_running_it():
     ]
 
 
+def test_an_id_given_by_keyword_is_read_too():
+    (entry,) = registry.read_entries("m", METHOD.format(id='id="quill"'))
+    assert entry.id == "quill"
+
+
 def test_a_file_without_methods_has_no_entries():
     assert registry.read_entries("m", "def quill(): ...") == []
 

@@ -206,7 +206,7 @@ def _read_entry(module: str, node: ast.FunctionDef, decorator: ast.Call) -> Entr
     values = {k.arg: _literal(k.value, where) for k in decorator.keywords}
     summary = (ast.get_docstring(node) or "").partition("\n")[0]
     return Entry(
-        id=_literal(decorator.args[0], where),
+        id=_literal(decorator.args[0], where) if decorator.args else values["id"],
         paper=values["paper"],
         summary=summary,
         structure=values["structure"],
