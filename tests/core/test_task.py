@@ -185,9 +185,24 @@ def by_hand(net, data):
     return {"accuracy": right, "loss": nn.functional.cross_entropy(logits, y).item()}
 
 
+def test_evaluate_is_accuracy_and_mean_loss_over_samples_without_dropout(net):
+    assert task_of(labelled()).evaluate(net) == pytest.approx(by_hand(net, labelled()))
+
+
 def test_evaluating_twice_gives_the_same(net):
     task = task_of(labelled())
     assert task.evaluate(net) == task.evaluate(net)
+
+
+def test_evaluate_reads_batches_that_are_mappings(net):
+    x, y = labelled().tensors
+    batches = [{"x": x[:9], "labels": y[:9]}, {"x": x[9:], "labels": y[9:]}]
+    assert task_of(batches).evaluate(net) == pytest.approx(by_hand(net, labelled()))
+
+
+def test_evaluate_puts_back_the_mode_of_every_module(net):
+    task_of(labelled()).evaluate(net)
+    assert (net.training, net.dropout.training, net.frozen.training) == (True, True, False)
 
 
 def test_evaluate_puts_the_mode_back_after_an_error(net):

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -196,13 +197,12 @@ class Task:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str = "test", device: Any = None) -> dict[str, float]:
-        """The metrics and the mean loss over a split, in eval mode; the model's mode is put back."""
-        was_training, device = model.training, device if device is not None else device_of(model)
-        model.eval()
+        """The metrics and the mean loss over a split, in eval mode; the mode of every module is put back."""
+        device = device if device is not None else device_of(model)
         for metric in self.metrics.values():
             metric.reset()
         total, samples = 0.0, 0
-        try:
+        with in_eval_mode(model):
             for raw in self.batches(split, shuffle=False):
                 batch = to_device(raw, device)
                 outputs = self.call(model, batch)
@@ -210,10 +210,20 @@ class Task:
                 total, samples = total + float(self.loss(outputs, batch)) * size, samples + size
                 for metric in self.metrics.values():
                     metric.update(getattr(outputs, "logits", outputs), self.target(batch))
-        finally:
-            model.train(was_training)
         measured = {name: float(metric.compute()) for name, metric in self.metrics.items()}
         return measured | {"loss": total / samples}
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode; afterwards every module has its own mode again (a frozen batch norm stays in eval)."""
+    modes = {m: m.training for m in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def to_device(batch: Batch, device: Any) -> Batch:
