@@ -240,6 +240,11 @@ def test_the_first_sample_of_a_batch_has_its_form():
     assert cut["x"].tolist() == [[0, 1]] and cut["meta"][1] == "name"
 
 
+def test_a_named_tuple_stays_one():
+    batch = Pair(torch.zeros(3), torch.ones(3))
+    assert [type(f(batch)) for f in (first_sample, lambda b: to_device(b, "cpu"))] == [Pair, Pair]
+
+
 def test_a_nested_batch_goes_to_the_device_whole():
     moved = to_device({"x": [torch.zeros(2), (torch.zeros(1), 3)]}, "meta")
     assert moved["x"][0].is_meta and moved["x"][1][0].is_meta and moved["x"][1][1] == 3

@@ -233,8 +233,13 @@ def to_device(batch: Batch, device: Any) -> Batch:
     if isinstance(batch, Mapping):
         return {k: to_device(v, device) for k, v in batch.items()}
     if isinstance(batch, tuple | list):
-        return type(batch)(to_device(v, device) for v in batch)
+        return _like(batch, [to_device(v, device) for v in batch])
     return batch
+
+
+def _like(batch: Any, parts: list[Any]) -> Any:
+    """The parts as a list, a tuple or a named tuple, as the batch is."""
+    return batch._make(parts) if hasattr(batch, "_make") else type(batch)(parts)
 
 
 def batch_length(batch: Batch) -> int:
@@ -252,7 +257,7 @@ def first_sample(batch: Batch) -> Batch:
     if isinstance(batch, Mapping):
         return {k: first_sample(v) for k, v in batch.items()}
     if isinstance(batch, tuple | list):
-        return type(batch)(first_sample(v) for v in batch)
+        return _like(batch, [first_sample(v) for v in batch])
     return batch
 
 
