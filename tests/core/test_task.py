@@ -235,6 +235,24 @@ def test_a_models_own_loss_and_logits_are_used_where_its_output_has_them(net):
     assert task.evaluate(net) == {"accuracy": 1.0, "loss": 7.0}
 
 
+@pytest.mark.parametrize(
+    "batch, length",
+    [
+        (torch.zeros(4, 2), 4),
+        ((torch.zeros(3), torch.zeros(5)), 3),
+        ({"x": torch.zeros(2, 7)}, 2),
+        ([{"x": (torch.zeros(6),)}], 6),
+        (torch.tensor(1.0), 1),
+        ((), 1),
+        (("a", "b"), 1),
+        ({"names": ["a", "b"], "x": torch.zeros(5)}, 5),
+    ],
+    ids=["tensor", "pair", "mapping", "nested", "scalar", "empty", "no tensor", "strings first"],
+)
+def test_a_batch_is_as_long_as_its_first_tensor(batch, length):
+    assert batch_length(batch) == length
+
+
 def test_the_first_sample_of_a_batch_has_its_form():
     cut = first_sample({"x": torch.arange(6).reshape(3, 2), "meta": [torch.tensor(1), "name"]})
     assert cut["x"].tolist() == [[0, 1]] and cut["meta"][1] == "name"

@@ -244,10 +244,15 @@ def _like(batch: Any, parts: list[Any]) -> Any:
 
 def batch_length(batch: Batch) -> int:
     """Samples in a batch: the first dimension of its first tensor, 1 where it has none."""
+    first = _first_tensor(batch)
+    return len(first) if first is not None and first.dim() else 1
+
+
+def _first_tensor(batch: Batch) -> Tensor | None:
     if isinstance(batch, Tensor):
-        return len(batch) if batch.dim() else 1
+        return batch
     parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else ()
-    return batch_length(next(iter(parts))) if parts else 1
+    return next((t for t in map(_first_tensor, parts) if t is not None), None)
 
 
 def first_sample(batch: Batch) -> Batch:
