@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .space import Group, Space
-from .task import first_call
+from .task import first_call, in_eval_mode
 
 Call = Callable[[nn.Module, Any], Any]
 
@@ -41,13 +41,9 @@ def macs_by_module(model: nn.Module, example: Any, call: Call = first_call) -> d
         example: a batch as the task gives it, or the inputs alone (a tensor, a tuple, a mapping of arguments).
         call: how a batch becomes a model call, as in `Task`.
     """
-    was_training = model.training
     counter = FlopCounterMode(display=False)
-    try:
-        with torch.no_grad(), counter:
-            call(model.eval(), example)
-    finally:
-        model.train(was_training)
+    with torch.no_grad(), in_eval_mode(model), counter:
+        call(model, example)
     root = type(model).__name__
     counts: dict[str, int] = {}
     for name, by_op in counter.get_flop_counts().items():

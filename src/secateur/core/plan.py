@@ -40,6 +40,8 @@ class Resize:
     def replay_(self, model: nn.Module) -> None:
         module, leaf = owner_of(model, self.tensor)
         old = getattr(module, leaf)
+        if old.dim() != len(self.shape):
+            raise AttributeError(f"{self.tensor!r} has {old.dim()} dimensions")
         new = torch.empty(self.shape, dtype=old.dtype, device=old.device)
         if isinstance(old, nn.Parameter):
             setattr(module, leaf, nn.Parameter(new, requires_grad=old.requires_grad))
@@ -74,7 +76,7 @@ class Plan:
         """Do it again, in place, on a fresh model of the same architecture (on any device, meta included).
 
         Raises:
-            CheckpointError: the model has no tensor of that name.
+            CheckpointError: the model has no tensor of that name and number of dimensions.
         """
         for action in self.actions:
             try:
@@ -113,7 +115,7 @@ def _action(entry: object) -> Action:
         case {"do": "mask", "tensor": str(tensor), **rest} if not rest:
             return Mask(tensor)
         case {"do": "resize", "tensor": str(tensor), "shape": list(shape), **rest} if not rest:
-            sizes = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape)
+            sizes = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= _MOST_ELEMENTS for n in shape)
             if sizes and math.prod(shape) <= _MOST_ELEMENTS:
                 return Resize(tensor, tuple(shape))
     raise _damaged(entry)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -57,6 +57,7 @@ class Choice:
     routes: Mapping[str, Route] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Score(Protocol):
     """How much does each unit matter? One value per unit of the group, higher = keep, float32 or float64."""
 
@@ -70,6 +71,7 @@ class Score(Protocol):
         ...
 
 
+@runtime_checkable
 class Budget(Protocol):
     """How much goes where? It knows units and costs, never whether they are weights or photographs."""
 
@@ -83,6 +85,7 @@ class Budget(Protocol):
         ...
 
 
+@runtime_checkable
 class Solve(Protocol):
     """Which ones, and the repair, in one act: SparseGPT, OBS, FLAP, DARE."""
 
@@ -96,6 +99,7 @@ class Solve(Protocol):
         ...
 
 
+@runtime_checkable
 class Structure(Protocol):
     """What may go, and what it means to remove it: mask, cut, sample, route."""
 
@@ -121,6 +125,7 @@ class Structure(Protocol):
         ...
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """When does what go? Asked at every step of the clock, 0 included; it holds no state, so it resumes for free."""
 
@@ -174,6 +179,7 @@ class Healing:
         """Take back what `state` gave."""
 
 
+@runtime_checkable
 class Recovery(Protocol):
     """How is it healed? A frozen description; `begin` gives the hooks for one subject."""
 
@@ -182,6 +188,7 @@ class Recovery(Protocol):
         ...
 
 
+@runtime_checkable
 class Procedure(Protocol):
     """A method with a loop of its own; `Recipe` is the default one."""
 

@@ -131,15 +131,15 @@ def method(
         )
         other = _loaded.get(id)
         if other is not None and other.entry.module != entry.module:
-            raise RecipeError(
-                f"two methods are called {id!r}",
-                where=f"{other.entry.module} and {entry.module}",
-                mend="rename the newer one",
-            )
+            raise _twice(id, other.entry.module, entry.module)
         _loaded[id] = Method(entry, build)
         return build
 
     return register
+
+
+def _twice(id: str, first: str, second: str) -> RecipeError:
+    return RecipeError(f"two methods are called {id!r}", where=f"{first} and {second}", mend="rename the newer one")
 
 
 def entries() -> dict[str, Entry]:
@@ -168,7 +168,9 @@ def _installed() -> Mapping[str, Entry]:
     found: dict[str, Entry] = {}
     for module, path in [*_own_modules(), *_foreign_modules()]:
         for entry in read_entries(module, path.read_text(encoding="utf-8")):
-            found.setdefault(entry.id, entry)
+            if entry.id in found:
+                raise _twice(entry.id, found[entry.id].module, module)
+            found[entry.id] = entry
     return found
 
 
@@ -204,7 +206,7 @@ def _read_entry(module: str, node: ast.FunctionDef, decorator: ast.Call) -> Entr
     values = {k.arg: _literal(k.value, where) for k in decorator.keywords}
     summary = (ast.get_docstring(node) or "").partition("\n")[0]
     return Entry(
-        id=_literal(decorator.args[0], where),
+        id=_literal(decorator.args[0], where) if decorator.args else values["id"],
         paper=values["paper"],
         summary=summary,
         structure=values["structure"],

@@ -6,7 +6,7 @@ every choice here is by rank: the units that go are the first `n - count` in the
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,6 +16,7 @@ _CHUNK = 1 << 20
 _SMALL = 1 << 16
 
 
+@runtime_checkable
 class Select(Protocol):
     """Chooses which units of a lane stay, given how many."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from .errors import SubjectError
@@ -54,7 +54,7 @@ class Site:
         height, width = self._matrix_shape()
         return height // self.tile[0], width // self.tile[1]
 
-    def unfold(self, tensor: Tensor) -> Float[Tensor, "out in"]:
+    def unfold(self, tensor: Tensor) -> Shaped[Tensor, "out in"]:
         """A tensor of this site's shape (the weight, its gradient) as the matrix."""
         view = tensor.permute(self.axes) if self.axes else tensor
         return view.reshape(self._matrix_shape())
@@ -72,6 +72,10 @@ class Site:
             return elements
         (a, b), (r, c) = self.shape, self.tile
         return elements.reshape(a, r, b, c).sum((1, 3))
+
+    def gathered(self, mask: Bool[Tensor, "..."]) -> Bool[Tensor, "units_out units_in"]:
+        """A mask of the tensor's own shape as a keep per unit: a unit stays if any of it does. Undoes `spread`."""
+        return self.pool(self.unfold(mask).float()) > 0
 
     def spread(self, keep: Bool[Tensor, "units_out units_in"]) -> Tensor:
         """A keep per unit as a mask of the tensor's own shape."""

@@ -7,7 +7,7 @@ pass serves every score that asks. Whoever needs a statistic's type takes it fro
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -49,6 +49,7 @@ class Visit:
 Event = Forward | Backward | Visit
 
 
+@runtime_checkable
 class Statistic(Protocol):
     """What a pass collects for one group. Frozen and hashable: two scores that ask for equal ones share the pass."""
 

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ Data = Any
 """A map-style data set, a `DataLoader`, or any iterable of batches that can be iterated again."""
 
 
+@runtime_checkable
 class Metric(Protocol):
     """The interface of `torchmetrics`, so that every metric of it fits here; ours are below."""
 
@@ -195,13 +197,12 @@ class Task:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str = "test", device: Any = None) -> dict[str, float]:
-        """The metrics and the mean loss over a split, in eval mode; the model's mode is put back."""
-        was_training, device = model.training, device if device is not None else device_of(model)
-        model.eval()
+        """The metrics and the mean loss over a split, in eval mode; the mode of every module is put back."""
+        device = device if device is not None else device_of(model)
         for metric in self.metrics.values():
             metric.reset()
         total, samples = 0.0, 0
-        try:
+        with in_eval_mode(model):
             for raw in self.batches(split, shuffle=False):
                 batch = to_device(raw, device)
                 outputs = self.call(model, batch)
@@ -209,10 +210,20 @@ class Task:
                 total, samples = total + float(self.loss(outputs, batch)) * size, samples + size
                 for metric in self.metrics.values():
                     metric.update(getattr(outputs, "logits", outputs), self.target(batch))
-        finally:
-            model.train(was_training)
         measured = {name: float(metric.compute()) for name, metric in self.metrics.items()}
         return measured | {"loss": total / samples}
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode; afterwards every module has its own mode again (a frozen batch norm stays in eval)."""
+    modes = {m: m.training for m in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def to_device(batch: Batch, device: Any) -> Batch:
@@ -222,16 +233,26 @@ def to_device(batch: Batch, device: Any) -> Batch:
     if isinstance(batch, Mapping):
         return {k: to_device(v, device) for k, v in batch.items()}
     if isinstance(batch, tuple | list):
-        return type(batch)(to_device(v, device) for v in batch)
+        return _like(batch, [to_device(v, device) for v in batch])
     return batch
+
+
+def _like(batch: Any, parts: list[Any]) -> Any:
+    """The parts as a list, a tuple or a named tuple, as the batch is."""
+    return batch._make(parts) if hasattr(batch, "_make") else type(batch)(parts)
 
 
 def batch_length(batch: Batch) -> int:
     """Samples in a batch: the first dimension of its first tensor, 1 where it has none."""
+    first = _first_tensor(batch)
+    return len(first) if first is not None and first.dim() else 1
+
+
+def _first_tensor(batch: Batch) -> Tensor | None:
     if isinstance(batch, Tensor):
-        return len(batch) if batch.dim() else 1
+        return batch
     parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else ()
-    return batch_length(next(iter(parts))) if parts else 1
+    return next((t for t in map(_first_tensor, parts) if t is not None), None)
 
 
 def first_sample(batch: Batch) -> Batch:
@@ -241,7 +262,7 @@ def first_sample(batch: Batch) -> Batch:
     if isinstance(batch, Mapping):
         return {k: first_sample(v) for k, v in batch.items()}
     if isinstance(batch, tuple | list):
-        return type(batch)(first_sample(v) for v in batch)
+        return _like(batch, [first_sample(v) for v in batch])
     return batch
 
 

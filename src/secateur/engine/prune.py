@@ -1,5 +1,6 @@
 """`sc.prune`: one call from a subject and a method to a result."""
 
+import copy
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from secateur.core import (
     Choice,
     Clock,
+    Delta,
     Keep,
     Plan,
     Recipe,
@@ -30,7 +32,7 @@ from secateur.schedules import OneShot
 from .checkpoint import load, load_keep, read_manifest
 from .measure import measure, sparsity_report
 from .methods import adapted, as_recipe, implied_target
-from .pruner import DecisionMaker
+from .pruner import DecisionMaker, keep_of
 from .result import Result, provenance
 from .runfolder import RunFolder
 from .tensors import tensor_hash
@@ -249,18 +251,21 @@ class _Job:
     def finished(self, folder: RunFolder) -> Result:
         """The result of a run folder whose run came to its end, on the given subject."""
         manifest = read_manifest(folder.result)
-        if not isinstance(self.subject, nn.Module):
+        if manifest["subject"] != "module":
             keep = load_keep(folder.result)
             subset, _ = self.recipe.structure.apply_(self.subject, Choice(keep))
             return self._stored(manifest, subset, keep, {})
-        loaded = load(folder.result, factory=lambda: self.subject, masks=True)
+        loaded = load(folder.result, factory=self._architecture, masks=True)
         masks = {n: m.clone() for n, m in masks_of(loaded).items()}
         remove_masks_(loaded)
-        kept = {}
-        for group in self.recipe.structure.find(loaded):
-            if group.site is not None and group.name in masks:
-                kept[group.name] = group.site.pool(group.site.unfold(masks[group.name]).float()) > 0
-        return self._stored(manifest, loaded, Keep(kept), masks)
+        keep = keep_of(self.recipe.structure.find(self.subject), masks)
+        return self._stored(manifest, loaded, keep, masks)
+
+    def _architecture(self) -> nn.Module:
+        """What a stored result is loaded into: the subject itself, or a copy of the tuned half of a pair."""
+        subject = copy.deepcopy(self.subject.tuned) if isinstance(self.subject, Delta) else self.subject
+        assert isinstance(subject, nn.Module)
+        return subject
 
     def _stored(self, manifest: Mapping[str, Any], subject: Any, keep: Keep, masks: Mapping[str, Tensor]) -> Result:
         return Result(

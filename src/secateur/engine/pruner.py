@@ -164,7 +164,7 @@ class DecisionMaker:
         self.sizes: dict[str, int] = {}
         if isinstance(subject, nn.Module):
             self._keeper = MaskKeeper(subject, mask_gradients=recipe.schedule is None or not recipe.schedule.regrows)
-            self.keep = _existing_keep(subject, recipe.structure.find(subject))
+            self.keep = existing_keep(subject, recipe.structure.find(subject))
 
     @property
     def sparsity(self) -> float:
@@ -232,15 +232,17 @@ class DecisionMaker:
         return collect(self.subject, space, needs, self._task, batches)
 
 
-def _existing_keep(model: nn.Module, space: Space) -> Keep | None:
-    """The keep of masks that the model already has; groups without one are whole."""
+def existing_keep(model: nn.Module, space: Space) -> Keep | None:
+    """The keep of masks that the model already has, groups without one being whole; None where it has none."""
     masks = masks_of(model)
-    if not masks:
-        return None
+    return keep_of(space, masks) if masks else None
+
+
+def keep_of(space: Space, masks: Mapping[str, Tensor]) -> Keep:
+    """Masks in the tensors' own shapes as a keep of the space's units; a group without a mask is whole."""
     found = {}
     for group in space:
-        whole = torch.ones(group.shape, dtype=torch.bool)
-        if group.site is not None and group.name in masks:
-            whole = group.site.pool(group.site.unfold(masks[group.name]).float()) > 0
-        found[group.name] = whole
+        mask = masks.get(group.name)
+        whole = mask is None or group.site is None
+        found[group.name] = torch.ones(group.shape, dtype=torch.bool) if whole else group.site.gathered(mask)  # type: ignore[union-attr, arg-type]
     return Keep(found)

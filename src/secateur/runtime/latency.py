@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from secateur.core import device_of, to_device
-from secateur.core.task import first_call
+from secateur.core.task import first_call, in_eval_mode
 
 Call = Callable[[nn.Module, Any], Any]
 
@@ -41,17 +41,10 @@ def compare_latency(
         repeats: forward passes in each half of a pair.
     """
     runs = [_runner(m, example, repeats, call) for m in (first, second)]
-    modes = [m.training for m in (first, second)]
-    first.eval()
-    second.eval()
-    try:
-        with torch.no_grad():
-            for run in runs:
-                run()
-            times = [(runs[0](), runs[1]()) for _ in range(pairs)]
-    finally:
-        first.train(modes[0])
-        second.train(modes[1])
+    with torch.no_grad(), in_eval_mode(first), in_eval_mode(second):
+        for run in runs:
+            run()
+        times = [(runs[0](), runs[1]()) for _ in range(pairs)]
     return Comparison(
         ratio=statistics.median(b / a for a, b in times),
         first_ms=statistics.median(a for a, _ in times) * 1e3,
