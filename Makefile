@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 # torch is asked for exactly: a range would bring gigabytes of GPU libraries to machines without one
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 WORKERS ?= 2

@@ -39,6 +39,7 @@ def compare(
     from pathlib import Path
 
     from secateur.engine.compare import compare as run
+    from secateur.report.table import print_comparison, write_tables
 
     from .output import print_json, progress
     from .parse import numbers
@@ -58,11 +59,10 @@ def compare(
             device=device,
         )
     checked = _checked_in_a_fresh_process(Path(output) / "best") if found.best else None
+    write_tables(found)
     if json:
         print_json({"rows": found.rows, "summary": found.summary(), "best": found.best, "reloaded": checked})
     else:
-        from secateur.report.table import print_comparison
-
         print_comparison(found, checked)
     for row in found.failed:
         print(f"failed: {row['method']} {row['sparsity']} seed {row['seed']}: {row['error']}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Tables in the terminal."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,17 @@ from rich.table import Table
 
 from secateur.core.costs import Layer
 from secateur.engine.compare import Comparison
+
+COLUMNS = (
+    "sparsity",
+    "parameters",
+    "non-zero",
+    "MACs",
+    "MACs non-zero",
+    "bytes on disk",
+    "latency ratio",
+    "train steps",
+)
 
 
 def human(number: float | None) -> str:
@@ -43,8 +55,7 @@ def print_comparison(found: Comparison, checked: Mapping[str, Any] | None) -> No
     """The table of `compare`, and what was saved."""
     table = Table(title=f"{found.metric}, mean ± standard deviation over seeds")
     table.add_column("method")
-    columns = ("sparsity", found.metric, "parameters", "non-zero", "MACs", "MACs non-zero")
-    for column in (*columns, "bytes on disk", "latency ratio", "train steps"):
+    for column in (COLUMNS[0], found.metric, *COLUMNS[1:]):
         table.add_column(column, justify="right")
     last = None
     for row in found.summary():
@@ -63,6 +74,19 @@ def print_comparison(found: Comparison, checked: Mapping[str, Any] | None) -> No
         outcomes = {True: "identical", False: "DIFFERENT", None: f"unknown: {checked.get('reason')}"}
         same = outcomes[checked.get("identical")]
         print(f"reloaded in a fresh process: outputs {same}")
+
+
+def write_tables(found: Comparison) -> None:
+    """The same table beside the cells, as `table.md` and `table.csv` (the latter with full figures)."""
+    rows = found.summary()
+    head = ["method", *COLUMNS[:1], found.metric, *COLUMNS[1:]]
+    lines = [head, ["---"] * len(head), *map(_cells, rows)]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    (found.folder / "table.md").write_text(text + "\n", encoding="utf-8")
+    with (found.folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
