@@ -1,4 +1,7 @@
 from . import (
+    core as core,
+)
+from . import (
     budgets as budgets,
 )
 from . import (

@@ -40,16 +40,24 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
         raise typer.Exit
 
 
+# the base of typer's usage errors, which typer itself does not export
+_USAGE = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+
+
 def run() -> None:
     """Entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=False)
+        _leave(code if isinstance(code, int) else 0)
+    except _USAGE as error:
+        error.show()  # type: ignore[attr-defined]
+        _leave(2)
     except RecipeError as error:
         _fail(error, 2)
     except SecateurError as error:
         _fail(error, 1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted; the same command goes on where a run folder was given", file=sys.stderr)
         _leave(130)
     except BrokenPipeError:

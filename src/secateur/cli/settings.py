@@ -26,7 +26,7 @@ def parse_settings(given: Sequence[str]) -> dict[str, Any]:
         if isinstance(plain, str) and "," in plain:
             plain = plain.split(",")
         settings[key.strip()] = plain
-    for key in ("include", "exclude"):
-        if isinstance(settings.get(key), str):
-            settings[key] = [settings[key]]
+    for key in settings.keys() & {"include", "exclude"}:
+        given_patterns = settings[key] if isinstance(settings[key], list) else [settings[key]]
+        settings[key] = [str(pattern) for pattern in given_patterns]
     return settings
