@@ -54,7 +54,7 @@ def attach_mask_(model: nn.Module, name: str, mask: Bool[Tensor, "..."]) -> None
         old.copy_(mask)
     if not parameter.is_meta:
         with torch.no_grad():
-            parameter.masked_fill_(~mask, 0)
+            _zero_(parameter, mask)
 
 
 def masks_of(model: nn.Module) -> dict[str, Tensor]:
@@ -83,13 +83,24 @@ def apply_masks_(model: nn.Module, optimizer: torch.optim.Optimizer | None = Non
         _apply_one_(getattr(module, leaf), mask, optimizer)
 
 
+_BITS_AS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _zero_(tensor: Tensor, mask: Tensor) -> None:
+    """What goes becomes +0.0, whatever it was: the bits are multiplied, so that neither NaN nor a sign survives.
+
+    It is also faster than a product or a fill, which convert the mask to the tensor's type or invert it first.
+    """
+    tensor.detach().view(_BITS_AS[tensor.element_size()]).mul_(mask)
+
+
 @torch.no_grad()
 def _apply_one_(parameter: Tensor, mask: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
-    parameter.mul_(mask)
+    _zero_(parameter, mask)
     if optimizer is not None:
         for moment in optimizer.state.get(parameter, {}).values():
             if isinstance(moment, Tensor) and moment.shape == parameter.shape:
-                moment.mul_(mask)
+                _zero_(moment, mask)
 
 
 class MaskKeeper:
@@ -161,7 +172,7 @@ def _step_hook(keeper: "weakref.ref[MaskKeeper]") -> Callable[..., None]:
 @torch.no_grad()
 def _zero_gradient_(parameter: Tensor, mask: Tensor) -> None:
     if parameter.grad is not None:
-        parameter.grad.mul_(mask)
+        _zero_(parameter.grad, mask)
 
 
 def _gradient_hook(mask: Tensor) -> Callable[[Tensor], None]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.core import CheckpointError, require
+from secateur.core import CheckpointError, RecipeError, require
 from secateur.tasks import builtin_model, builtin_name
 
 Factory = Callable[[], nn.Module]
@@ -40,19 +40,29 @@ def describe(model: nn.Module) -> dict[str, Any]:
 def save_base(model: nn.Module, folder: Path) -> None:
     """Write what `build` needs beside the description: the config of a transformers model."""
     if describe(model).get("kind") == "transformers":
-        config: Any = model.config
-        config.save_pretrained(folder)
+        for config in (model.config, getattr(model, "generation_config", None)):
+            if config is not None:
+                config.save_pretrained(folder)  # type: ignore[union-attr, operator]
 
 
-def build(base: Mapping[str, Any], folder: Path, factory: Factory | None) -> nn.Module:
+def build(base: object, folder: Path) -> nn.Module:
     """The architecture, with whatever weights its constructor gives; call it under `torch.device("meta")` for none.
 
     Raises:
-        CheckpointError: the description is damaged, or needs a factory that was not given.
+        CheckpointError: the description is damaged, or needs a factory.
     """
-    if factory is not None:
-        return factory()
-    match dict(base):
+    try:
+        return _build(base, folder)
+    except (RecipeError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
+        raise CheckpointError(
+            f"the architecture cannot be built: {str(error).splitlines()[0] if str(error) else repr(error)}",
+            where=str(folder / "secateur.json"),
+            mend="restore the file, install the versions that saved it, or pass factory=...",
+        ) from error
+
+
+def _build(base: object, folder: Path) -> nn.Module:
+    match base:
         case {"kind": "builtin", "name": str(name)}:
             return builtin_model(name)
         case {"kind": "torch", "tree": dict(tree)}:
@@ -83,8 +93,31 @@ def _transformers(name: str, folder: Path) -> nn.Module:
         raise CheckpointError(
             f"transformers has no model class {name!r}", where=str(folder), mend="install the version that saved it"
         )
+    _check_config(folder)
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return cls(config)
+    model = cls(config)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
+    return model
+
+
+def _check_config(folder: Path) -> None:
+    """Refuse a config that would fetch code: transformers loads an attention "someone/kernel" from the hub."""
+    file = folder / "config.json"
+    if file.is_symlink() or not file.is_file():
+        raise CheckpointError("there is no config.json", where=str(folder), mend="restore the folder")
+    pending: list[Any] = [json.loads(file.read_text(encoding="utf-8"))]
+    while pending:
+        node = pending.pop()
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            if str(key).endswith("_implementation") and "/" in json.dumps(value):
+                raise CheckpointError(
+                    f"the config wants code from {value!r}, and a folder never chooses code to run",
+                    where=str(file),
+                    mend="remove that entry, or pass factory=...",
+                )
+            if isinstance(value, dict | list):
+                pending.append(value)
 
 
 def _timm(name: str, classes: Any) -> nn.Module:

@@ -1,9 +1,11 @@
 """Saved results: a folder of safetensors and JSON, written under a temporary name and renamed.
 
-`model.safetensors` holds dense tensors as they are, and a masked one as its kept values and one bit per weight.
+`model.safetensors` holds dense tensors as they are, a masked one as its kept values and one bit per weight, and the
+buffers that no state dict holds, because a cast or a device can have changed them since their construction.
 `secateur.json` holds the plan, how to build the base, the recipe, measures and provenance, and the hash of every file.
 """
 
+import contextlib
 import glob
 import hashlib
 import json
@@ -24,11 +26,14 @@ from secateur.core import MASK_SUFFIX, CheckpointError, Keep, Plan, masks_of, re
 from secateur.graph import names_by_tensor
 
 from .base import Factory, build
+from .rng import rng_state, set_rng_state
 from .tensors import pack_bits, unpack_bits
 
 FORMAT = 1
-_BITS, _VALUES, _KEEP = ":bits", ":values", "keep:"
+_BITS, _VALUES, _BUFFER, _KEEP = ":bits", ":values", ":buffer", "keep:"
 _MOST_JSON = 64 << 20
+_Unfit = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, OverflowError, AssertionError)
+"""What a hostile but well-formed folder can make the code below it raise; `RecursionError` is a `RuntimeError`."""
 
 
 def write_folder(folder: str | Path, fill: Callable[[Path], None], overwrite: bool = False) -> Path:
@@ -115,8 +120,16 @@ def save_tensors(folder: Path, model: nn.Module, masks: Mapping[str, Tensor]) ->
             tensors[name + _VALUES] = own[mask.cpu()]
         else:
             tensors[name] = own.clone()
+    for name, buffer in _outside_state(model).items():
+        tensors[name + _BUFFER] = buffer.detach().cpu().contiguous().clone()
     (folder / "model.safetensors").write_bytes(save(tensors))
     return aliases
+
+
+def _outside_state(model: nn.Module) -> dict[str, Tensor]:
+    """Buffers that no state dict holds, by name."""
+    held = model.state_dict().keys()
+    return {n: b for n, b in model.named_buffers(remove_duplicate=False) if n not in held}
 
 
 def save_keep(folder: Path, keep: Keep) -> None:
@@ -127,9 +140,9 @@ def save_keep(folder: Path, keep: Keep) -> None:
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write `secateur.json`, with the hash of every other file and of itself."""
     files = {p.name: _sha256(p.read_bytes()) for p in sorted(folder.iterdir()) if p.name != "secateur.json"}
-    whole = {"format": FORMAT, **manifest, "files": files}
+    whole = json.loads(json.dumps({"format": FORMAT, **manifest, "files": files}, default=repr))
     whole["sha256"] = _own_hash(whole)
-    (folder / "secateur.json").write_text(json.dumps(whole, indent=1, default=repr) + "\n", encoding="utf-8")
+    (folder / "secateur.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -141,12 +154,13 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     _put_back(folder)
     file = folder / "secateur.json"
-    if not file.is_file():
+    if file.is_symlink() or not file.is_file():
         raise CheckpointError("there is no secateur.json", where=str(folder), mend="name a folder that Secateur saved")
     if file.stat().st_size > _MOST_JSON:
         raise CheckpointError("the file is too large to be ours", where=str(file), mend="restore it from a copy")
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
+        own_hash = _own_hash(manifest) if isinstance(manifest, dict) else None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"it is no JSON: {error}", where=str(file), mend="restore it from a copy") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
@@ -157,10 +171,13 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
             where=str(file),
             mend="upgrade secateur",
         )
-    if manifest.get("sha256") != _own_hash(manifest):
+    if manifest.get("sha256") != own_hash:
         raise CheckpointError("it was edited: its hash differs", where=str(file), mend="restore it from a copy")
-    for name, wanted in dict(manifest.get("files", {})).items():
-        _check_file(folder, str(name), str(wanted))
+    for key in ("files", "aliases", "keep"):
+        if not isinstance(manifest.setdefault(key, {}), dict):
+            raise CheckpointError(f"its {key!r} is no mapping", where=str(file), mend="restore it from a copy")
+    for name, wanted in manifest["files"].items():
+        _check_file(folder, name, str(wanted))
     return manifest
 
 
@@ -180,7 +197,7 @@ def _sha256(content: bytes) -> str:
 
 def _own_hash(manifest: Mapping[str, Any]) -> str:
     rest = {k: v for k, v in manifest.items() if k != "sha256"}
-    return _sha256(json.dumps(rest, sort_keys=True, default=repr).encode())
+    return _sha256(json.dumps(rest, sort_keys=True).encode())
 
 
 def load(folder: str | Path, *, factory: Factory | None = None, masks: bool = False, device: Any = "cpu") -> Any:
@@ -203,33 +220,61 @@ def load(folder: str | Path, *, factory: Factory | None = None, masks: bool = Fa
             where=str(folder),
             mend="use sc.load_keep(folder) and select with it",
         )
-    stored = _read_tensors(folder / "model.safetensors", device)
+    stored = _read_tensors(folder, "model.safetensors", manifest, device)
     plan = Plan.from_json(manifest.get("plan"))
-    with torch.device("meta"):
-        model = build(manifest.get("base", {}), folder, factory)
-    _fill_(model, plan, manifest, stored, folder)
-    if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
-        # buffers that no state dict holds exist only after a real construction
-        model = build(manifest.get("base", {}), folder, factory)
+    before = rng_state()
+    try:
+        # code that we do not know may not survive the meta device
+        model = factory() if factory is not None else _filled_from_meta(manifest, plan, stored, folder)
+    finally:
+        set_rng_state(before)
+    if factory is not None:
         _fill_(model, plan, manifest, stored, folder)
     if not masks:
         remove_masks_(model)
     return model.to(device).eval()
 
 
+def _filled_from_meta(manifest: Mapping[str, Any], plan: Plan, stored: Mapping[str, Tensor], folder: Path) -> nn.Module:
+    """Built without memory for weights; built for real where its constructor does more than that allows."""
+    model = None
+    with contextlib.suppress(CheckpointError), torch.device("meta"):  # some constructors read values
+        model = build(manifest.get("base"), folder)
+    if model is not None:
+        _fill_(model, plan, manifest, stored, folder)
+        if not _has_meta(model):
+            return model
+    model = build(manifest.get("base"), folder)
+    _fill_(model, plan, manifest, stored, folder)
+    return model
+
+
+def _has_meta(model: nn.Module) -> bool:
+    """Whether a tensor has no data yet, be it a parameter, a buffer or a plain attribute."""
+    attributes = (v for module in model.modules() for v in vars(module).values())
+    tensors = (t for t in (*model.parameters(), *model.buffers(), *attributes) if isinstance(t, Tensor))
+    return any(t.is_meta for t in tensors)
+
+
 def load_keep(folder: str | Path) -> Keep:
     """What stays, of a saved result: per weight tensor in its own shape, or per group of samples."""
     folder = Path(folder)
     manifest = read_manifest(folder)
-    shapes = {str(k): tuple(v) for k, v in dict(manifest.get("keep", {})).items()}
-    if (folder / "keep.safetensors").is_file():
-        bits = _read_tensors(folder / "keep.safetensors", "cpu")
-        return Keep({name: unpack_bits(bits[_KEEP + name], shape) for name, shape in shapes.items()})
-    stored = _read_tensors(folder / "model.safetensors", "cpu")
-    return Keep({name: unpack_bits(stored[name + _BITS], shape) for name, shape in shapes.items()})
+    samples = manifest.get("subject") == "samples"
+    stored = _read_tensors(folder, "keep.safetensors" if samples else "model.safetensors", manifest, "cpu")
+    try:
+        bits = {name: stored[_KEEP + name if samples else name + _BITS] for name in manifest["keep"]}
+        return Keep({name: unpack_bits(bits[name], tuple(shape)) for name, shape in manifest["keep"].items()})
+    except _Unfit as error:
+        raise CheckpointError(
+            f"the keep does not fit its shapes: {error}", where=str(folder), mend="restore it from a copy"
+        ) from error
 
 
-def _read_tensors(file: Path, device: Any) -> dict[str, Tensor]:
+def _read_tensors(folder: Path, name: str, manifest: Mapping[str, Any], device: Any) -> dict[str, Tensor]:
+    file = folder / name
+    if name not in manifest["files"]:
+        raise CheckpointError(f"secateur.json lists no {name}", where=str(folder), mend="restore the folder")
     try:
         return {name: t.to(device) for name, t in parse(file.read_bytes()).items()}
     except (SafetensorError, OSError) as error:
@@ -239,34 +284,61 @@ def _read_tensors(file: Path, device: Any) -> dict[str, Tensor]:
 def _fill_(
     model: nn.Module, plan: Plan, manifest: Mapping[str, Any], stored: Mapping[str, Tensor], folder: Path
 ) -> None:
-    plan.replay_(model)
+    """Replay the plan and put every stored tensor in its place; a folder that does not fit is a `CheckpointError`."""
+    try:
+        plan.replay_(model)
+        _put_tensors_(model, manifest["aliases"], stored, folder)
+    except _Unfit as error:
+        lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+        # torch tells what does not fit from the second line on
+        raise _misfit(lines[1] if len(lines) > 1 else lines[0], folder) from error
+
+
+def _put_tensors_(model: nn.Module, aliases: Mapping[str, str], stored: Mapping[str, Tensor], folder: Path) -> None:
     tensors: dict[str, Tensor] = {}
     masks = masks_of(model)
     shapes = {n: tuple(t.shape) for n, t in model.state_dict().items()}
-    for key, value in stored.items():
-        if key.endswith(_VALUES):
-            continue
-        name = key.removesuffix(_BITS)
-        if name not in shapes:
-            raise _misfit(f"tensor {name!r} is stored, but {type(model).__name__} has none", folder)
-        if key.endswith(_BITS):
-            mask = unpack_bits(value, shapes[name]).to(value.device)
-            values = stored[name + _VALUES]
-            tensors[name] = torch.zeros(shapes[name], dtype=values.dtype, device=values.device)
-            tensors[name][mask] = values
+    known = shapes.keys() | {n + _BUFFER for n in _outside_state(model)}
+    for key in stored:
+        if key.removesuffix(_BITS).removesuffix(_VALUES) not in known:
+            raise _misfit(f"tensor {key!r} is stored, but {type(model).__name__} has none", folder)
+    for name, shape in shapes.items():
+        if name + _BITS in stored:
+            mask, tensors[name] = _unmasked(name, shape, stored)
             if name in masks:
                 tensors[name + MASK_SUFFIX] = mask
-        else:
-            tensors[name] = value
-    for other, name in dict(manifest.get("aliases", {})).items():
-        tensors[str(other)] = tensors[str(name)]
-        if str(name) in masks and str(other) + MASK_SUFFIX in shapes:  # a module under two names has its mask twice
-            tensors[str(other) + MASK_SUFFIX] = tensors[str(name) + MASK_SUFFIX]
+        elif name in stored:
+            tensors[name] = stored[name]
+    for other, name in aliases.items():
+        tensors[other] = tensors[name]
+        if name in masks and other + MASK_SUFFIX in shapes:  # a module under two names has its mask twice
+            tensors[other + MASK_SUFFIX] = tensors[name + MASK_SUFFIX]
+    model.load_state_dict(tensors, assign=True)
+    _tie_again_(model, aliases)
+    for name in _outside_state(model):
+        if name + _BUFFER in stored:
+            _put_buffer_(model, name, stored[name + _BUFFER])
+
+
+def _unmasked(name: str, shape: tuple[int, ...], stored: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The mask and the dense tensor."""
+    bits, values = stored[name + _BITS], stored[name + _VALUES]
     try:
-        model.load_state_dict(tensors, assign=True)
-    except RuntimeError as error:
-        raise _misfit(str(error).splitlines()[-1].strip(), folder) from error
-    _tie_again_(model, dict(manifest.get("aliases", {})))
+        mask = unpack_bits(bits, shape)
+        dense = torch.zeros(shape, dtype=values.dtype, device=values.device)
+        dense[mask] = values
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"tensor {name!r} of shape {shape}: {error}") from error
+    return mask, dense
+
+
+def _put_buffer_(model: nn.Module, name: str, value: Tensor) -> None:
+    path, _, leaf = name.rpartition(".")
+    buffers = model.get_submodule(path)._buffers
+    old = buffers[leaf]
+    if old is None or old.shape != value.shape:
+        raise ValueError(f"buffer {name!r} has another shape")
+    buffers[leaf] = value
 
 
 def _tie_again_(model: nn.Module, aliases: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -27,12 +28,11 @@ def pack_bits(mask: Tensor) -> Tensor:
 
 
 def unpack_bits(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The inverse of `pack_bits`."""
-    bits = (packed.view(-1, 1) >> torch.arange(8, dtype=torch.uint8)) & 1
-    size = 1
-    for n in shape:
-        size *= n
-    return bits.flatten()[:size].bool().reshape(shape)
+    """The inverse of `pack_bits`. Raises `ValueError` where the bytes are not as many as the shape needs."""
+    if packed.dtype != torch.uint8 or packed.numel() != -(-math.prod(shape) // 8):
+        raise ValueError(f"{packed.numel()} values of {packed.dtype} are no bits of a mask of shape {shape}")
+    bits = (packed.view(-1, 1) >> torch.arange(8, dtype=torch.uint8, device=packed.device)) & 1
+    return bits.flatten()[: math.prod(shape)].bool().reshape(shape)
 
 
 def save_state(path: Path, state: Any) -> None:

@@ -1,0 +1,70 @@
+"""What the benchmarks share: pairs of processor times, a description of the machine, and where figures are stored."""
+
+import argparse
+import datetime
+import json
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import secateur
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def cpu_s(work: Callable[[], object]) -> float:
+    """Processor time of one call, in seconds: another process on the machine does not count."""
+    begin = time.process_time()
+    work()
+    return time.process_time() - begin
+
+
+def paired(ours: Callable[[], object], theirs: Callable[[], object], pairs: int) -> dict[str, Any]:
+    """Medians of both sides and of their ratio, from interleaved pairs in one process; the order alternates."""
+    mine, other = [], []
+    for i in range(pairs):
+        for side, times in ((ours, mine), (theirs, other)) if i % 2 else ((theirs, other), (ours, mine)):
+            times.append(cpu_s(side))
+    ratios = sorted(a / b for a, b in zip(mine, other, strict=True))
+    quartiles = statistics.quantiles(ratios, n=4) if pairs > 1 else [ratios[0]] * 3
+    return {
+        "ours_s": statistics.median(mine),
+        "theirs_s": statistics.median(other),
+        "ratio": quartiles[1],
+        "ratio_quartiles": [quartiles[0], quartiles[2]],
+        "pairs": pairs,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The processor and the versions, nothing that names a host or a place."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return {
+        "processor": found[1] if found else platform.processor(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        "versions": {"secateur": secateur.__version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser with the options that every benchmark has."""
+    made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    made.add_argument("--json", type=Path, metavar="FILE", help="store the figures there; results/NAME.json is ours")
+    return made
+
+
+def tell(name: str, figures: dict[str, Any], file: Path | None) -> None:
+    """Print the figures, and store them with machine, versions and date."""
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    text = json.dumps({"benchmark": name, "date": date, "machine": machine(), "figures": figures}, indent=1)
+    print(text)
+    if file is not None:
+        file.write_text(text + "\n", encoding="utf-8")
