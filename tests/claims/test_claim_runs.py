@@ -1,6 +1,11 @@
 """Running claims: paired seeds, resuming after a kill, storing, and one claim end to end on digits."""
 
+import importlib
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -92,6 +97,63 @@ def test_a_killed_run_goes_on_with_the_missing_seeds(make, tmp_path):
     assert [seed for seed, _ in calls] == [0, 0, 1, 1, 2, 2, 2, 3, 3]
     assert [r["seed"] for r in record.runs] == [0, 1, 2, 3]
     assert not list(tmp_path.glob("*.part.json"))
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from secateur.claims.claim import claim
+from secateur.claims.run import run_claim
+from secateur.claims.verdict import higher
+
+folder = Path(sys.argv[1])
+
+@claim("invented", against="baseline", seeds=4, expect=higher("accuracy"))
+def is_killed(seed, method):
+    "It is killed once, from outside as it were."
+    with (folder / "calls").open("a") as file:
+        file.write(f"{seed}")
+    if seed == 2 and not (folder / "killed").exists():
+        (folder / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"accuracy": 1.0 + seed if method == "invented" else 0.0}
+
+run_claim("invented.is_killed", folder=folder)
+"""
+
+
+def test_a_process_that_is_killed_outright_loses_no_finished_seed(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(tmp_path)]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    subprocess.run(command, check=True, capture_output=True)
+    assert (tmp_path / "calls").read_text() == "00112" + "2233"
+    record = read_record("invented.is_killed", tmp_path)
+    assert record is not None and [r["method"]["accuracy"] for r in record.runs] == [1, 2, 3, 4]
+
+
+MODULE = """
+import os
+from secateur.claims.claim import claim
+from secateur.claims.verdict import higher
+
+@claim("invented", against="baseline", seeds=3, expect=higher("accuracy"))
+def tells_its_process(seed, method):
+    "It runs elsewhere."
+    return {"accuracy": seed + (method == "invented"), "process": os.getpid()}
+"""
+
+
+def test_seeds_can_run_in_processes_of_their_own(make, tmp_path, monkeypatch):
+    (tmp_path / "claim_in_processes.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("claim_in_processes")
+    [record] = run_claim("invented.tells_its_process", workers=2, folder=tmp_path)
+    assert [r["seed"] for r in record.runs] == [0, 1, 2] and record.differences == (1, 1, 1)
+    assert os.getpid() not in {r["method"]["process"] for r in record.runs}
+    with pytest.raises(RecipeError, match="workers is 0"):
+        run_claim("invented.tells_its_process", workers=0, folder=tmp_path, again=True)
 
 
 @pytest.mark.parametrize(
