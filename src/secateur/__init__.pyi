@@ -1,11 +1,11 @@
 from . import (
-    core as core,
-)
-from . import (
     budgets as budgets,
 )
 from . import (
     calibration as calibration,
+)
+from . import (
+    core as core,
 )
 from . import (
     recovery as recovery,

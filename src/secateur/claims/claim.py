@@ -33,6 +33,7 @@ class Claim:
         seeds: how many paired seeds; 1 for an exact claim, where nothing is random.
         differs: data, model or length where they are not those of the paper.
         measure: gives the measures of one side for one seed.
+        fingerprint: a hash of the code that measures it; results of other code are not mixed with this one's.
     """
 
     method: str
@@ -43,16 +44,12 @@ class Claim:
     seeds: int
     differs: str
     measure: Measure
+    fingerprint: str
 
     @property
     def id(self) -> str:
         """`method.name`."""
         return f"{self.method}.{self.name}"
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of the code that measures it; results of other code are not mixed with this one's."""
-        return fingerprint(inspect.getsource(sys.modules[self.measure.__module__]), self.name)
 
 
 _loaded: dict[str, Claim] = {}
@@ -90,7 +87,9 @@ def claim(
             raise RecipeError("it claims nothing", where=where, mend="the docstring's first line is the claim")
         if seeds < 2 and not exact:
             raise RecipeError(f"seeds is {seeds}: no interval", where=where, mend="5 or more, or exact=True")
-        made = Claim(method, measure.__name__, against, sentence, expect, 1 if exact else seeds, differs, measure)
+        code = fingerprint(inspect.getsource(sys.modules[measure.__module__]), measure.__name__)
+        count = 1 if exact else seeds
+        made = Claim(method, measure.__name__, against, sentence, expect, count, differs, measure, code)
         _loaded[made.id] = made
         return measure
 

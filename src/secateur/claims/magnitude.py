@@ -60,6 +60,8 @@ def _language_recipe(method: str) -> Recipe:
     differs="llama7m (6.9 M parameters) for LLaMA-7B; calibration: 64 windows of 256 tokens of WikiText-2 validation "
     "for 128 of 2048 of C4; the first 256 windows of 256 tokens of WikiText-2 test, joined as they are; Wanda from "
     "dense inputs, without passing pruned layers' outputs on",
+    finding="53.7 against 51.7, where the paper's 7 B model shows a factor of two: a small model has few outlier "
+    "features. Magnitude reads no data, so the interval covers draws of calibration text only.",
 )
 def loses_to_wanda_on_language(seed: int, method: str) -> dict[str, float]:
     """At 60 % sparsity a language model pruned by magnitude has a higher perplexity than one pruned by Wanda."""

@@ -1,6 +1,7 @@
 """Running a claim: paired seeds, one after another or in processes, each kept as soon as it is there."""
 
 import datetime
+import importlib
 import json
 import platform
 import time
@@ -110,7 +111,7 @@ def _measured(claim: Claim, seeds: list[int], workers: int) -> Iterator[Run]:
             yield measured(claim, seed)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(_measured_by_id, claim.id, seed) for seed in seeds]
+        jobs = [pool.submit(_measured_by_name, claim.measure.__module__, claim.id, seed) for seed in seeds]
         try:
             for job in as_completed(jobs):
                 yield job.result()
@@ -119,7 +120,8 @@ def _measured(claim: Claim, seeds: list[int], workers: int) -> Iterator[Run]:
                 job.cancel()
 
 
-def _measured_by_id(id: str, seed: int) -> Run:
+def _measured_by_name(module: str, id: str, seed: int) -> Run:
+    importlib.import_module(module)  # registers the claim in this process
     return measured(get(id), seed)
 
 

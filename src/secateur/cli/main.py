@@ -41,7 +41,7 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 
 # the base of typer's usage errors, which typer itself does not export
-_USAGE = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+_USAGE: type[Exception] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
 
 def run() -> None:
