@@ -18,6 +18,12 @@ def test_a_share_can_be_of_one_leg():
     assert CLOCK.at(0.25, of=CLOCK.leg_steps) == 25
 
 
+@pytest.mark.parametrize("point", ["soon", "2 steps", "two epochs", "-1 epochs", "nan epochs", "inf epochs", "5", ""])
+def test_words_that_name_no_moment_are_refused(point):
+    with pytest.raises(RecipeError, match=r'(?s)no moment of training.*Gmp.*"2 epochs"'):
+        CLOCK.at(point, where="Gmp")
+
+
 def test_epochs_of_unknown_length_say_what_to_pass():
     with pytest.raises(RecipeError, match="epoch_steps="):
         Clock(0, 100).at("2 epochs")
