@@ -18,6 +18,19 @@ def test_a_recipe_does_not_do_both():
         sc.Recipe(structure=sc.structures.Weights(), score=sc.scores.Magnitude(), solve=sc.scores.Magnitude())
 
 
+def test_a_recipe_is_plain_json_in_the_words_of_yaml():
+    recipe = sc.Recipe(
+        structure=sc.structures.NM(2, 4),
+        score=sc.scores.Taylor(),
+        budget=sc.budgets.WithFloor(sc.budgets.Global(), 0.1),
+        recovery=[sc.recovery.FineTune(epochs=2)],
+    )
+    data = json.loads(json.dumps(recipe.to_json()))
+    assert data["structure"]["nm"]["n"] == 2
+    assert data["budget"] == {"with-floor": {"budget": {"global": {"floor": 0}}, "keep": 0.1}}
+    assert data["recovery"][0]["fine-tune"]["epochs"] == 2
+
+
 @pytest.mark.parametrize("cls", [sc.schedules.CubicGradual, sc.structures.NM, sc.budgets.ERK])
 def test_parts_are_named_in_lower_case_with_hyphens(cls):
     assert part_name(cls) == {"CubicGradual": "cubic-gradual", "NM": "nm", "ERK": "erk"}[cls.__name__]

@@ -1,5 +1,6 @@
 """Recipe: one answer to each of the five questions. It is the default procedure, and what a checkpoint records."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
 from .errors import RecipeError
@@ -32,7 +33,7 @@ class Recipe:
     budget: Budget | None = None
     select: Select = TopK()
     schedule: Schedule | None = None
-    recovery: tuple[Recovery, ...] = ()
+    recovery: Sequence[Recovery] = ()
     allow_collapse: bool = False
 
     def __post_init__(self) -> None:
