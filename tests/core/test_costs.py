@@ -33,6 +33,18 @@ def test_a_convolution_multiplies_each_weight_once_per_position(conv, macs):
     assert found == {"": BATCH * macs, "0": BATCH * macs}
 
 
+def test_a_recurrent_layer_multiplies_each_weight_once_per_step():
+    lstm = nn.Sequential(nn.LSTM(3, 4, batch_first=True))
+    assert macs_by_module(lstm, torch.randn(BATCH, TOKENS, 3))["0"] == BATCH * TOKENS * (16 * 3 + 16 * 4)
+
+
+def test_a_transformer_layer_is_counted_part_by_part():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    found = macs_by_module(layer, torch.randn(BATCH, TOKENS, 8))
+    assert found["linear1"] == found["linear2"] == BATCH * TOKENS * 8 * 16
+    assert found["self_attn"] >= BATCH * TOKENS * 4 * 8 * 8
+
+
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
@@ -55,6 +67,12 @@ def test_the_units_of_a_layer_cost_its_macs_together(structure):
     )
 
 
+def test_the_matrices_of_one_module_share_its_macs():
+    model, x = nn.Sequential(nn.LSTM(3, 4, batch_first=True)), torch.randn(BATCH, TOKENS, 3)
+    space = priced(Weights().find(model), model, x)
+    assert sum(g.costs["macs"] * g.size for g in space) == pytest.approx(macs_by_module(model, x)["0"])
+
+
 def test_prices_keep_the_costs_that_were_there():
     model = Net()
     space = priced(Weights().find(model), model, torch.randn(1, 4, 5, 5))
@@ -75,6 +93,28 @@ def test_a_row_tells_what_a_tensor_costs():
     row = next(r for r in layers(model) if r.name == "fc.weight")
     assert (row.kind, row.shape, row.params, row.nonzero, row.bytes, row.macs) == ("Linear", (4, 8), 32, 4, 64, None)
     assert row.sparsity == 1 - 4 / 32
+
+
+def test_the_rows_of_a_table_add_up_to_the_macs_of_the_model():
+    for model, x in (
+        (Net(), torch.randn(BATCH, 4, 5, 5)),
+        (nn.Sequential(nn.LSTM(3, 4, 2, bidirectional=True)), torch.randn(TOKENS, BATCH, 3)),
+    ):
+        assert sum(r.macs for r in layers(model, x)) == macs_by_module(model, x)[""]
+
+
+def test_a_parameter_that_multiplies_nothing_costs_nothing():
+    class Embedded(Net):
+        def __init__(self):
+            super().__init__()
+            self.position = nn.Parameter(torch.zeros(1, 4, 5, 5))
+            self.blocks = nn.ModuleList([nn.Linear(4, 4)])
+
+        def forward(self, x):
+            return self.blocks[0](super().forward(x + self.position))
+
+    rows = {r.name: r.macs for r in layers(Embedded(), torch.randn(BATCH, 4, 5, 5))}
+    assert (rows["position"], rows["blocks.0.weight"]) == (0, BATCH * 16)
 
 
 def test_a_table_on_the_meta_device_counts_parameters():
