@@ -146,6 +146,11 @@ def test_a_unit_costs_its_parameters_and_bytes():
     assert costs == [{"params": 1.0, "bytes": 2.0}, {"params": 8.0, "bytes": 16.0}]
 
 
+def test_the_floor_of_weights_keeps_a_smaller_matrix_whole():
+    model = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 1))
+    assert [g.floor for g in Weights(floor=20).find(model)] == [20, 10]
+
+
 def nm_keep(space):
     scores = {g.name: g.weight.abs().reshape(g.lanes, g.lane) for g in space}
     rng = torch.Generator()
