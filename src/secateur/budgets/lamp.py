@@ -31,6 +31,7 @@ def lamp(score: Float[Tensor, "*units"]) -> Float[Tensor, "*units"]:
     ascending = square[order]
     above = ascending.flip(0).cumsum(0).flip(0)
     values = torch.where(above > 0, ascending / above, torch.zeros_like(above))
+    values[-1:] = 1  # also 0 / 0 of a layer of zeros, which would be emptied before any other
     result = torch.empty_like(flat).scatter_(0, order, values)
     return result.masked_fill(gone, -torch.inf).reshape(score.shape)
 
