@@ -46,7 +46,7 @@ def _largest_floor(space: Space, total: int) -> int:
     low, high = 0, total
     while low < high:
         middle = (low + high + 1) // 2
-        if sum(min(middle, g.size) for g in space) <= total:
+        if sum(max(min(middle, g.size), g.floor) for g in space) <= total:
             low = middle
         else:
             high = middle - 1
