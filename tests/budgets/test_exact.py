@@ -60,6 +60,16 @@ def test_a_sparsity_of_zero_keeps_all(budget, shapes):
     assert counts == {g.name: g.size for g in space}
 
 
+@pytest.mark.parametrize(
+    "budget", [Uniform(), ER(), ERK(), Global(), Lamp(), WithFloor(Global()), WithFloor(ERK(), 3)], ids=str
+)
+def test_n_of_m_fixes_the_counts_whatever_the_budget(budget):
+    space = NM(2, 4).find(nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 8)))
+    refined, counts = budget.allocate(space, evidence(space), Target(0.5))
+    check_counts(refined, counts, "test")
+    assert set(counts.values()) == {2}
+
+
 @pytest.mark.parametrize("budget", [Global(), Lamp(), WithFloor(Uniform("row"))], ids=str)
 def test_lanes_are_refused_where_units_of_all_groups_compete(budget):
     space = space_of([(4, 6), (3, 5)]).replaced(lanes={"l0": 4, "l1": 3})

@@ -41,6 +41,8 @@ class Lamp(Budget):
     """Counts per group from a global ranking of LAMP scores; the recipe's scores must be magnitudes."""
 
     def allocate(self, space: Space, evidence: Stats, target: Target) -> tuple[Space, Counts]:
+        if all(g.exact is not None for g in space):
+            return space, {g.name: g.exact or 0 for g in space}
         single_lanes(space, "Lamp()")
         for group in space:
             scores = evidence.scores[group.name]
