@@ -279,7 +279,9 @@ def check_loss(loss: Tensor, where: str) -> None:
     """Raise `NumericsError` unless the loss is finite."""
     if not torch.isfinite(loss).all():
         raise NumericsError(
-            f"the loss is {float(loss)}", where=where, mend="lower the learning rate, or check the data and the weights"
+            f"the loss is {float(loss.detach())}",
+            where=where,
+            mend="lower the learning rate, or check the data and the weights",
         )
 
 
