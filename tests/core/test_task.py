@@ -136,6 +136,11 @@ def test_a_loader_of_an_iterable_keeps_its_order():
     assert ids(Task(train=loader, test=loader)) == [[0, 1], [2, 3]]
 
 
+def test_a_loader_that_drops_the_short_last_batch_is_read_without_it():
+    task = task_of(DataLoader(numbers(), batch_size=8, shuffle=True, drop_last=True))
+    assert [len(b) for b in ids(task)] == [8, 8] and task.epoch_steps() == 2
+
+
 @pytest.mark.parametrize("n, steps", [(18, 3), (19, 4)])
 def test_an_epoch_has_as_many_steps_as_batches(n, steps):
     task = task_of(numbers(n))

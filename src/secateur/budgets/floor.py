@@ -46,7 +46,7 @@ def _largest_floor(space: Space, total: int) -> int:
     low, high = 0, total
     while low < high:
         middle = (low + high + 1) // 2
-        if sum(min(middle, g.size) for g in space) <= total:
+        if sum(max(min(middle, g.size), g.floor) for g in space) <= total:
             low = middle
         else:
             high = middle - 1
@@ -78,6 +78,8 @@ class WithFloor(Budget):
 
     def allocate(self, space: Space, evidence: Stats, target: Target) -> tuple[Space, Counts]:
         space, counts = self.budget.allocate(space, evidence, target)
+        if all(g.exact is not None for g in space):
+            return space, counts
         single_lanes(space, "WithFloor")
         floor = count(self.keep, space.size) if isinstance(self.keep, float) else self.keep
         return space, floored(counts, space, floor, f"WithFloor(keep={self.keep})")

@@ -31,6 +31,7 @@ def lamp(score: Float[Tensor, "*units"]) -> Float[Tensor, "*units"]:
     ascending = square[order]
     above = ascending.flip(0).cumsum(0).flip(0)
     values = torch.where(above > 0, ascending / above, torch.zeros_like(above))
+    values[-1:] = 1  # also 0 / 0 of a layer of zeros, which would be emptied before any other
     result = torch.empty_like(flat).scatter_(0, order, values)
     return result.masked_fill(gone, -torch.inf).reshape(score.shape)
 
@@ -40,6 +41,8 @@ class Lamp(Budget):
     """Counts per group from a global ranking of LAMP scores; the recipe's scores must be magnitudes."""
 
     def allocate(self, space: Space, evidence: Stats, target: Target) -> tuple[Space, Counts]:
+        if all(g.exact is not None for g in space):
+            return space, {g.name: g.exact or 0 for g in space}
         single_lanes(space, "Lamp()")
         for group in space:
             scores = evidence.scores[group.name]

@@ -1,5 +1,6 @@
 """The same share everywhere."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -49,21 +50,21 @@ class UniformPlus(Budget):
             raise BudgetError(
                 f"the space has {len(space)} groups", where=where, mend="use Uniform: there is no middle to prune"
             )
-        density = 1 - target.sparsity
         first, *middle, last = space
-        fixed = {first.name: 1.0, last.name: max(density, self.last)}
-        left = to_stay(space, target) - sum(fixed[g.name] * g.size for g in (first, last))
-        rest = left / sum(g.size for g in middle)
+        stay = to_stay(space, target)
+        least = math.ceil(round(self.last * last.size, 9))
+        of_last = max((stay - first.size) / (space.size - first.size) * last.size, least)
+        rest = (stay - first.size - of_last) / sum(g.size for g in middle)
         if rest <= 0:
-            dense = first.size + self.last * last.size
+            dense = first.size + least
             raise BudgetError(
-                f"the first and the last group alone keep {dense:.0f} units, more than the target allows",
+                f"the first and the last group alone keep {dense} units, more than the target allows",
                 where=where,
                 mend=f"a sparsity below {1 - dense / space.size:.4g}, or a smaller last=",
             )
-        densities = {g.name: fixed.get(g.name, rest) for g in space}
+        densities = dict.fromkeys((g.name for g in middle), rest) | {first.name: 1.0, last.name: of_last / last.size}
         if all(g.lanes == 1 and g.exact is None for g in space):
-            pinned = space.replaced(floor={first.name: first.size})
+            pinned = space.replaced(floor={first.name: first.size, last.name: max(last.floor, least)})
             wanted = {g.name: densities[g.name] * g.size for g in space}
-            return space, apportion(wanted, pinned, to_stay(space, target), where)
+            return space, apportion(wanted, pinned, stay, where)
         return space, from_densities(densities, space, target, where)

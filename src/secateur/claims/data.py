@@ -40,7 +40,7 @@ def _file(name: str) -> Path:
     return path
 
 
-def _tiles(name: str, side: int, channels: int) -> np.ndarray[Any, Any]:
+def _tiles(name: str, side: int, channels: int) -> np.ndarray:
     """A lossless mosaic cut into `[images, side, side, channels]`, row by row."""
     require("PIL", extra="claims", where=name)
     from PIL import Image
@@ -56,7 +56,7 @@ def _labels(name: str) -> Tensor:
     return torch.from_numpy(np.load(_file(name), allow_pickle=False).astype(np.int64))
 
 
-def _normalised(images: np.ndarray[Any, Any], mean: tuple[float, ...], deviation: tuple[float, ...]) -> Tensor:
+def _normalised(images: np.ndarray, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Tensor:
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     return (x - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(deviation).view(1, -1, 1, 1)
 

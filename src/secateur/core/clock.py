@@ -43,7 +43,7 @@ class Clock:
                 epochs = float(number)
             except ValueError:
                 epochs = float("nan")
-            if unit not in ("epoch", "epochs") or not epochs >= 0:
+            if unit not in ("epoch", "epochs") or not 0 <= epochs < float("inf"):
                 raise RecipeError(
                     f"{point!r} is no moment of training", where=where, mend='write 500 (steps), 0.25 or "2 epochs"'
                 )

@@ -1,5 +1,6 @@
 """What a model costs: parameters, bytes and MACs of each of its parts, from one place."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ Call = Callable[[nn.Module, Any], Any]
 
 @dataclass(frozen=True)
 class Layer:
-    """One row of a cost table: a weight tensor, its module's MACs for the example, its zeros."""
+    """One row of a cost table: a weight tensor, its share of its module's MACs for the example, its zeros."""
 
     name: str
     kind: str
@@ -41,14 +42,51 @@ def macs_by_module(model: nn.Module, example: Any, call: Call = first_call) -> d
         example: a batch as the task gives it, or the inputs alone (a tensor, a tuple, a mapping of arguments).
         call: how a batch becomes a model call, as in `Task`.
     """
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), in_eval_mode(model), counter:
-        call(model, example)
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops})
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # a fused transformer layer is one operation, counted as none
+    try:
+        with torch.no_grad(), in_eval_mode(model), counter:
+            call(model, example)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     root = type(model).__name__
     counts: dict[str, int] = {}
     for name, by_op in counter.get_flop_counts().items():
         counts[_relative(name, root)] = sum(by_op.values()) // 2
     return counts
+
+
+def _recurrent_flops(
+    x: tuple[int, ...], w_input: tuple[int, ...], w_hidden: tuple[int, ...], *_: object, **__: object
+) -> int:
+    """Of one direction of one layer, which oneDNN runs as one operation: every weight once per step and sequence."""
+    return 2 * math.prod(x[:-1]) * (math.prod(w_input) + math.prod(w_hidden))
+
+
+def _own(macs: Mapping[str, int]) -> dict[str, int]:
+    """What each module multiplies itself, without the modules in it."""
+    own = dict(macs)
+    for name in macs:
+        parent = name
+        while parent:
+            parent = parent.rpartition(".")[0]
+            if parent in macs:
+                own[parent] -= macs[name]
+                break
+    return own
+
+
+def _macs_of_matrices(model: nn.Module, macs: Mapping[str, int]) -> dict[str, float]:
+    """MACs of each parameter of two or more dimensions; those of one module share its MACs by size."""
+    own = _own(macs)
+    matrices = {n: p.numel() for n, p in model.named_parameters(remove_duplicate=False) if p.dim() >= 2}
+    sizes: dict[str, int] = {}
+    for name, size in matrices.items():
+        path = name.rpartition(".")[0]
+        sizes[path] = sizes.get(path, 0) + size
+    paths = {name: name.rpartition(".")[0] for name in matrices}
+    return {n: own.get(paths[n], 0) * size / max(sizes[paths[n]], 1) for n, size in matrices.items()}
 
 
 def _relative(name: str, root: str) -> str:
@@ -59,12 +97,12 @@ def _relative(name: str, root: str) -> str:
 
 def layers(model: nn.Module, example: Any | None = None, call: Call = first_call) -> list[Layer]:
     """A cost row for every parameter, tied ones once."""
-    macs = macs_by_module(model, example, call) if example is not None else None
+    macs = _macs_of_matrices(model, macs_by_module(model, example, call)) if example is not None else None
     kinds = {path: type(m).__name__ for path, m in model.named_modules()}
     rows = []
     for name, p in model.named_parameters():
         path = name.rpartition(".")[0]
-        own = None if macs is None else (macs.get(path, 0) if p.dim() >= 2 else 0)
+        own = None if macs is None else round(macs.get(name, 0))
         nonzero = p.numel() if p.is_meta else int(torch.count_nonzero(p.detach()))
         rows.append(Layer(name, kinds[path], tuple(p.shape), p.numel(), nonzero, p.numel() * p.element_size(), own))
     return rows
@@ -72,13 +110,13 @@ def layers(model: nn.Module, example: Any | None = None, call: Call = first_call
 
 def priced(space: Space, model: nn.Module, example: Any) -> Space:
     """The space with `macs` among the costs of its units: how often the example multiplies by a weight of the unit."""
-    macs = macs_by_module(model, example)
+    macs = _macs_of_matrices(model, macs_by_module(model, example))
     return space.replaced(costs={g.name: _with_macs(g, macs) for g in space if g.site is not None})
 
 
-def _with_macs(group: Group, macs: Mapping[str, int]) -> dict[str, float]:
+def _with_macs(group: Group, macs: Mapping[str, float]) -> dict[str, float]:
     assert group.site is not None
-    uses = macs.get(group.site.name.rpartition(".")[0], 0) / max(group.site.tensor.numel(), 1)
+    uses = macs.get(group.site.name, 0) / max(group.site.tensor.numel(), 1)
     return {**group.costs, "macs": uses * group.costs.get("params", 1.0)}
 
 

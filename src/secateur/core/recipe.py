@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
 from .errors import RecipeError
@@ -34,7 +35,7 @@ class Recipe:
     budget: Budget | None = None
     select: Select = TopK()
     schedule: Schedule | None = None
-    recovery: tuple[Recovery, ...] = ()
+    recovery: Sequence[Recovery] = ()
     allow_collapse: bool = False
 
     def __post_init__(self) -> None:

@@ -148,8 +148,8 @@ class Task:
 
     def epoch_steps(self) -> int:
         """Batches in one pass over the training data. Raises `RecipeError` if there are none."""
-        data, size, _ = _source(self.train, self.batch_size)
-        steps = -(-len(data) // size) if size else len(data)
+        data, size, _, drop_last = _source(self.train, self.batch_size)
+        steps = len(data) if size is None else len(data) // size if drop_last else -(-len(data) // size)
         if steps == 0:
             raise _empty("train", self.name)
         return steps
@@ -169,7 +169,7 @@ class Task:
             shuffle: in training; else the data's own order.
             keep: `[samples]` bool, only these samples take part; needs a map-style data set.
         """
-        data, size, collate = _source(self.split(split), self.batch_size)
+        data, size, collate, drop_last = _source(self.split(split), self.batch_size)
         seen = False
         if size is None:
             if keep is not None:
@@ -184,7 +184,8 @@ class Task:
             order = self._order(len(data), epoch) if shuffle and split == "train" else torch.arange(len(data))
             if keep is not None:
                 order = order[keep.flatten()[order]]
-            for at in range(start * size, len(order), size):
+            end = len(order) // size * size if drop_last else len(order)
+            for at in range(start * size, end, size):
                 seen = True
                 yield collate(_fetch(data, order[at : at + size].tolist()))
         if not seen and start == 0:
@@ -278,7 +279,9 @@ def check_loss(loss: Tensor, where: str) -> None:
     """Raise `NumericsError` unless the loss is finite."""
     if not torch.isfinite(loss).all():
         raise NumericsError(
-            f"the loss is {float(loss)}", where=where, mend="lower the learning rate, or check the data and the weights"
+            f"the loss is {float(loss.detach())}",
+            where=where,
+            mend="lower the learning rate, or check the data and the weights",
         )
 
 
@@ -287,22 +290,22 @@ def _fetch(data: Any, indices: Sequence[int]) -> list[Any]:
     return list(getitems(indices)) if getitems is not None else [data[i] for i in indices]
 
 
-def _source(data: Data, batch_size: int) -> tuple[Any, int | None, Callable[[Any], Batch]]:
-    """`(data set, batch size, collate)`; the size is None where batches come ready-made."""
+def _source(data: Data, batch_size: int) -> tuple[Any, int | None, Callable[[Any], Batch], bool]:
+    """`(data set, batch size, collate, drop_last)`; the size is None where batches come ready-made."""
     if isinstance(data, DataLoader):
         plain = isinstance(data.sampler, RandomSampler | SequentialSampler) and data.batch_size is not None
         if plain and not isinstance(data.dataset, IterableDataset):
-            return data.dataset, data.batch_size, data.collate_fn
-        return data, None, default_collate
+            return data.dataset, data.batch_size, data.collate_fn, data.drop_last
+        return data, None, default_collate, False
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not _holds_batches(data):
-        return data, batch_size, default_collate
+        return data, batch_size, default_collate, False
     if not isinstance(data, Iterable) or isinstance(data, Iterator) or not hasattr(data, "__len__"):
         raise RecipeError(
             f"{type(data).__name__} cannot be read again and again, or has no length",
             where="Task(...)",
             mend="give a map-style data set, a DataLoader with a length, or a list of batches",
         )
-    return data, None, default_collate
+    return data, None, default_collate, False
 
 
 def _holds_batches(data: Any) -> bool:

@@ -31,7 +31,7 @@ class Weights(Structure):
     Attributes:
         include, exclude: shell patterns on tensor or module names.
         embeddings: whether embedding tables are pruned as well.
-        floor: fewest weights that stay in each matrix.
+        floor: fewest weights that stay in each matrix (all of them in a smaller one).
     """
 
     include: Patterns = ("*",)
@@ -45,7 +45,9 @@ class Weights(Structure):
         groups = []
         for m in matrices:
             site = Site(m.name, m.tensor, m.axes, m.rows)
-            groups.append(Group(m.name, site.shape, floor=self.floor, costs=_costs(m), site=site))
+            groups.append(
+                Group(m.name, site.shape, floor=min(self.floor, m.tensor.numel()), costs=_costs(m), site=site)
+            )
         return Space(tuple(groups), skipped)
 
     def apply_(self, subject: nn.Module, choice: Choice) -> tuple[nn.Module, Plan]:
