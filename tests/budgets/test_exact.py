@@ -172,6 +172,11 @@ def test_apportioned_counts_lie_between_floor_and_size_whatever_was_wanted(data)
     assert all(g.floor <= counts[g.name] <= g.size for g in space)
 
 
+def test_what_a_floor_takes_comes_from_the_group_that_misses_it_least():
+    space = Space((Group("a", (10,), floor=5), Group("b", (10,)), Group("c", (10,))))
+    assert apportion({"a": 0.0, "b": 3.9, "c": 3.0}, space, 10, "test") == {"a": 5, "b": 3, "c": 2}
+
+
 def test_floors_that_keep_too_much_name_the_sparsity_that_they_allow():
     space = Space((Group("a", (10,), floor=5), Group("b", (10,), floor=3)))
     with pytest.raises(BudgetError, match=r"(?s)7 of 20.*floors alone keep 8.*0\.6 at most"):

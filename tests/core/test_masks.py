@@ -270,6 +270,14 @@ def test_a_refreshed_keeper_masks_each_gradient_by_the_present_mask():
     assert model[3].weight.grad.all()
 
 
+def test_a_mask_that_changes_in_place_is_kept_without_another_look():
+    model = masked()
+    with MaskKeeper(model):
+        attach_mask_(model, "3.weight", torch.eye(3, 16) > 0)
+        train_(model, OPTIMIZERS["sgd"](model.parameters()), 2)
+    assert torch.equal(model[3].weight != 0, torch.eye(3, 16) > 0)
+
+
 def test_a_tied_weight_is_kept_whichever_name_it_was_masked_under():
     model = nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 6, bias=False))
     model[1].weight = model[0].weight
