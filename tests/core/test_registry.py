@@ -184,3 +184,14 @@ except RecipeError as error:
     message = run(code, third_party("gmp"))
     assert "two methods are called 'gmp'" in message
     assert "secateur.methods.weights.gmp and their_pruning.quill" in message
+
+
+def test_a_broken_package_of_somebody_else_leaves_the_list_whole(tmp_path):
+    info = tmp_path / "their_pruning-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-pruning\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[secateur.methods]\nbroken = package_that_is_gone.methods\n")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from secateur.core import registry; "
+    code += "print(*registry.entries())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == list(registry.entries()) and "package_that_is_gone" in done.stderr

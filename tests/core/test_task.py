@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
 
 from secateur.core import NumericsError, RecipeError, Task, batch_length, check_loss, first_sample, to_device
 
@@ -277,3 +277,11 @@ def test_a_nested_batch_goes_to_the_device_whole():
 def test_a_loss_that_is_not_finite_is_an_error(loss):
     with pytest.raises(NumericsError, match=f"the loss is {loss}"):
         check_loss(torch.tensor(loss), "here")
+
+
+def test_a_sampler_that_draws_a_part_of_the_data_keeps_its_own_order():
+    data = numbers(20)
+    loader = DataLoader(data, batch_size=5, sampler=RandomSampler(data, num_samples=10))
+    task = Task(train=loader, test=loader)
+    assert task.epoch_steps() == 2
+    assert sum(len(x) for x, _ in task.batches("train")) == 10

@@ -100,3 +100,13 @@ def test_the_phase_at_the_end_reads_its_share_of_the_training_data(fraction, use
 def test_a_fraction_outside_its_range_is_refused(fraction):
     with pytest.raises(RecipeError, match="above 0, at most 1"):
         RecalibrateBN(fraction)
+
+
+def test_a_batch_that_fails_midway_leaves_the_old_statistics():
+    model = nn.Sequential(nn.BatchNorm1d(3))
+    model[0].running_mean.fill_(7.0)
+    task = Task(train=[], test=[])
+    broken = [(torch.randn(4, 3), None), (torch.randn(4, 5), None)]  # the second does not fit
+    with pytest.raises(RuntimeError):
+        recalibrate_bn_(model, broken, task)
+    assert model[0].running_mean.tolist() == [7.0, 7.0, 7.0] and int(model[0].num_batches_tracked) == 0

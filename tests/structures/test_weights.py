@@ -274,3 +274,10 @@ def test_a_short_text_names_a_structure(text, kind):
 def test_a_text_that_names_none_is_refused(text):
     with pytest.raises(RecipeError, match='"2:4"'):
         structure(text)
+
+
+def test_the_lanes_of_a_grouped_transposed_convolution_stay_inside_a_group():
+    space = NM(2, 4).find(nn.Sequential(nn.ConvTranspose2d(16, 8, 3, groups=2), nn.Linear(4, 4)))
+    assert [g.name for g in space] == ["0.weight", "1.weight"]
+    with pytest.raises(SubjectError, match="4 does not divide its 2 input channels"):
+        NM(2, 4).find(nn.Sequential(nn.ConvTranspose2d(8, 8, 3, groups=4)))

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from secateur.core import Budget, BudgetError, Counts, Space, Stats, Target, fit_count, kept_count
+from secateur.core import Budget, BudgetError, Counts, RecipeError, Space, Stats, Target, fit_count, kept_count
 
 from .apportion import apportion, from_densities, to_stay
 
@@ -39,6 +39,10 @@ class UniformPlus(Budget):
     """
 
     last: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.last <= 1:
+            raise RecipeError(f"last is {self.last}", where="UniformPlus(last=...)", mend="a share, 0 to 1")
 
     @property
     def needs_scores(self) -> bool:

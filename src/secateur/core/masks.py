@@ -122,6 +122,7 @@ class MaskKeeper:
         self._pairs: dict[int, tuple[Tensor, Tensor]] = {}
         self._hooks: list[Any] = []
         self._step_hook = register_optimizer_step_post_hook(_step_hook(weakref.ref(self)))
+        weakref.finalize(self, self._step_hook.remove)  # a keeper that is never closed leaves no hook behind
         self.refresh()
 
     def refresh(self) -> None:

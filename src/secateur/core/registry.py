@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -20,6 +21,8 @@ from typing import Any
 from .errors import RecipeError, nearest
 
 GROUP = "secateur.methods"
+
+_log = logging.getLogger(__name__)
 
 
 class When(Enum):
@@ -183,7 +186,11 @@ def _own_modules() -> Iterator[tuple[str, Path]]:
 
 def _foreign_modules() -> Iterator[tuple[str, Path]]:
     for point in importlib.metadata.entry_points(group=GROUP):
-        spec = importlib.util.find_spec(point.module)
+        try:
+            spec = importlib.util.find_spec(point.module)
+        except ImportError as error:  # somebody else's broken package must not take our list down
+            _log.warning("methods of %s cannot be listed: %s", point.value, error)
+            continue
         if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
             yield point.module, Path(spec.origin)
 

@@ -293,7 +293,7 @@ def _fetch(data: Any, indices: Sequence[int]) -> list[Any]:
 def _source(data: Data, batch_size: int) -> tuple[Any, int | None, Callable[[Any], Batch], bool]:
     """`(data set, batch size, collate, drop_last)`; the size is None where batches come ready-made."""
     if isinstance(data, DataLoader):
-        plain = isinstance(data.sampler, RandomSampler | SequentialSampler) and data.batch_size is not None
+        plain = _is_plain(data.sampler) and data.batch_size is not None
         if plain and not isinstance(data.dataset, IterableDataset):
             return data.dataset, data.batch_size, data.collate_fn, data.drop_last
         return data, None, default_collate, False
@@ -306,6 +306,13 @@ def _source(data: Data, batch_size: int) -> tuple[Any, int | None, Callable[[Any
             mend="give a map-style data set, a DataLoader with a length, or a list of batches",
         )
     return data, None, default_collate, False
+
+
+def _is_plain(sampler: Any) -> bool:
+    """Whether a loader's sampler visits every sample once, in order or shuffled."""
+    if type(sampler) is RandomSampler:
+        return not sampler.replacement and sampler.num_samples == len(sampler.data_source)
+    return type(sampler) is SequentialSampler
 
 
 def _holds_batches(data: Any) -> bool:

@@ -178,11 +178,9 @@ class Trainer:
         return True
 
     def _move(self, move: Move) -> None:
-        training = self.model.training
         assert self.maker is not None
         self.maker.act_(move, self.clock.step)
         self.maker.enforce_(self.optimizer)
-        self.model.train(training)
 
     def _rewind(self, to: Rewind) -> None:
         """Weights and buffers of then (or of a fresh initialisation) under the masks of now; a new optimizer."""

@@ -19,6 +19,7 @@ def _collecting(model: nn.Module) -> Iterator[None]:
     """Everything in eval mode but the batch norms, which average cumulatively from zero; put back afterwards."""
     modes = {m: m.training for m in model.modules()}
     norms = {m: m.momentum for m in model.modules() if isinstance(m, _Norm) and m.track_running_stats}
+    before = {m: [b.clone() for b in m.buffers(recurse=False)] for m in norms}
     model.eval()
     for norm in norms:
         norm.reset_running_stats()
@@ -26,6 +27,11 @@ def _collecting(model: nn.Module) -> Iterator[None]:
         norm.train()
     try:
         yield
+    except BaseException:
+        for norm, buffers in before.items():
+            for buffer, old in zip(norm.buffers(recurse=False), buffers, strict=True):
+                buffer.copy_(old)
+        raise
     finally:
         for norm, momentum in norms.items():
             norm.momentum = momentum

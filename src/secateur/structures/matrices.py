@@ -14,12 +14,17 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 @dataclass(frozen=True)
 class Matrix:
-    """One weight tensor: names, and the axes that bring it to `[out, in]` with the input channels last but kernel."""
+    """One weight tensor: names, and the axes that bring it to `[out, in * kernel]`.
+
+    `groups` is how many groups of input channels lie side by side on the input axis (transposed convolutions only:
+    others store the channels of one group).
+    """
 
     names: tuple[str, ...]
     tensor: Tensor
     axes: tuple[int, ...]
     rows: int
+    groups: int = 1
 
     @property
     def name(self) -> str:
@@ -57,7 +62,10 @@ def weight_matrices(
         elif tensor.numel() == 0:
             skipped[names[0]] = "empty"
         else:
-            found.append(Matrix(names, tensor, *_layout(next(k for k in kinds if k), tensor.dim())))
+            kind = next(k for k in kinds if k)
+            owner = owner_of(model, names[0])[0]
+            groups = int(getattr(owner, "groups", 1)) if kind == "transposed" else 1
+            found.append(Matrix(names, tensor, *_layout(kind, tensor.dim()), groups))
     if not found:
         seen = sorted(
             {type(m).__name__ for m in model.modules() if next(m.parameters(recurse=False), None) is not None}

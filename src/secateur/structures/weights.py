@@ -83,7 +83,7 @@ class NM(Structure):
         groups = []
         for m in matrices:
             axes = input_last(m)
-            channels = m.tensor.shape[axes[-1]]
+            channels = m.tensor.shape[axes[-1]] // m.groups
             if channels % self.m:
                 skipped[m.name] = f"{self.m} does not divide its {channels} input channels (axis {axes[-1]})"
                 continue

@@ -3,7 +3,8 @@ r"""Global magnitude pruning with a minimum threshold (Gupta et al., 2022).
 All weights of the network compete by |w|, so layers lose different shares. At high sparsity a layer can lose all of
 its weights; the minimum threshold MT keeps, in every layer, at least
 
-    MT = floor(N x / 100)        weights, N = all prunable weights, x a percentage
+    MT = N x / 100        weights, N = all prunable weights, x a percentage (the paper takes the floor; here it is
+                          rounded half up, like every count)
 
 (one absolute number for all layers; smaller layers stay whole), and the sparsities of the others are scaled up alike
 until the total is right again. The released loop can oscillate; here raised layers stay raised.
