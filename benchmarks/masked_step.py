@@ -7,9 +7,9 @@ the gradients as they arrive, and add nothing to the graph.
 from collections.abc import Callable
 
 import torch
-from harness import paired, parser, tell
 from torch import nn
 
+from harness import paired, parser, tell
 from secateur.core import MaskKeeper, attach_mask_
 from secateur.tasks.models import CifarResNet
 
