@@ -18,19 +18,29 @@ import secateur
 RESULTS = Path(__file__).parent / "results"
 
 
-def cpu_s(work: Callable[[], object]) -> float:
+def cpu_s(work: Callable[..., object], *arguments: object) -> float:
     """Processor time of one call, in seconds: another process on the machine does not count."""
     begin = time.process_time()
-    work()
+    work(*arguments)
     return time.process_time() - begin
 
 
-def paired(ours: Callable[[], object], theirs: Callable[[], object], pairs: int) -> dict[str, Any]:
-    """Medians of both sides and of their ratio, from interleaved pairs in one process; the order alternates."""
-    mine, other = [], []
+def paired(
+    ours: Callable[..., object],
+    theirs: Callable[..., object],
+    pairs: int,
+    prepare: Callable[[], tuple[object, ...]] = tuple,
+) -> dict[str, Any]:
+    """Medians of both sides and of their ratio, from interleaved pairs in one process; the order alternates.
+
+    Args:
+        prepare: gives the arguments of each call; its time does not count.
+    """
+    mine: list[float] = []
+    other: list[float] = []
     for i in range(pairs):
         for side, times in ((ours, mine), (theirs, other)) if i % 2 else ((theirs, other), (ours, mine)):
-            times.append(cpu_s(side))
+            times.append(cpu_s(side, *prepare()))
     ratios = sorted(a / b for a, b in zip(mine, other, strict=True))
     quartiles = statistics.quantiles(ratios, n=4) if pairs > 1 else [ratios[0]] * 3
     return {

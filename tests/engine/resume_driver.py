@@ -196,7 +196,15 @@ def in_child(work: Callable[[], None], dies_after_s: float | None = None) -> int
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _import_before_the_forks() -> None:
+def killed(case: str, folder: Path, out: Path, kill: str, every: float) -> int:
+    """How a forked process on the folder ended that was to die at `kill`, such as "heal:3"; "none" lets it live."""
+    label, _, n = kill.partition(":")
+    moments = Moments(None, 0) if label in ("time", "none") else Moments(label, int(n))
+    work = functools.partial(run, case, folder, out, moments, every)
+    return in_child(work, float(n) if label == "time" else None)
+
+
+def import_before_the_forks() -> None:
     """What a first run imports and reads late, so that not every fork does it again."""
     import accelerate.optimizer  # noqa: F401
 
@@ -214,13 +222,9 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=0.0, help="seconds between two states on disk")
     parser.add_argument("--finish", action="store_true")
     given = parser.parse_args()
-    _import_before_the_forks()
+    import_before_the_forks()
     for kill in given.kill:
-        label, _, n = kill.partition(":")
-        blind = label == "time"
-        moments = Moments(None, 0) if blind else Moments(label, int(n))
-        work = functools.partial(run, given.case, given.folder, given.out, moments, given.every)
-        status = in_child(work, float(n) if blind else None)
+        status = killed(given.case, given.folder, given.out, kill, given.every)
         print(json.dumps({"kill": kill, "status": status}), flush=True)  # noqa: T201
         if status not in (0, -signal.SIGKILL):
             return 1

@@ -213,10 +213,20 @@ sc.prune(model, recipe, sparsity=0.5, run=sys.argv[1])
 
 
 def test_a_formula_of_ones_own_does_not_make_every_process_another_run(tmp_path):
-    for hash_seed in ("1", "2"):  # where a function lies in memory differs from process to process
-        command = [sys.executable, "-c", f"pad = [0] * {10 ** (4 + int(hash_seed))}\n" + FORMULA, str(tmp_path / "run")]
+    for padding in (10**5, 10**6):  # so that the function lies elsewhere in memory
+        command = [sys.executable, "-c", f"pad = [0] * {padding}\n" + FORMULA, str(tmp_path / "run")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_another_formula_is_another_run(tmp_path):
+    def pruned_by(formula: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        recipe = sc.Recipe(structure=sc.structures.Weights(), score=sc.scores.Custom(formula))
+        sc.prune(mlp(), recipe, sparsity=0.5, run=tmp_path / "run")
+
+    pruned_by(lambda weight: weight.abs())
+    with pytest.raises(sc.CheckpointError, match="recipe is"):
+        pruned_by(lambda weight: weight.square())
 
 
 def cut(file: Path) -> None:

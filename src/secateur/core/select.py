@@ -89,7 +89,7 @@ def boundary(scores: Sequence[Tensor], drop: int) -> tuple[float, int]:
     order-preserving integer view finds the bucket, a second pass gathers only that bucket.
 
     Args:
-        scores: float32 or float64 tensors without NaN, any shapes, one dtype.
+        scores: float32 or float64 tensors without NaN, any shapes.
         drop: how many go, 0 to the number of scores.
 
     Returns:
@@ -99,6 +99,8 @@ def boundary(scores: Sequence[Tensor], drop: int) -> tuple[float, int]:
     assert 0 <= drop <= total, (drop, total)
     if drop == 0:
         return float("-inf"), 0
+    if len({s.dtype for s in scores}) > 1:  # the bits of two types do not compare
+        scores = [s.double() for s in scores]
     if total <= _SMALL:
         pool = torch.cat([s.reshape(-1) for s in scores])
         below = 0

@@ -1,0 +1,64 @@
+"""Print the stored figures as the table of `README.md`: `python benchmarks/table.py`."""
+
+import json
+from typing import Any
+
+from harness import RESULTS
+
+
+def rows(name: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, figure, target) of one benchmark."""
+    match name:
+        case "masked_step":
+            return [
+                (
+                    f"masked step, {k}",
+                    f"{f['ratio']:.3f} x the plain step (quartiles {_span(f)}; plain against plain "
+                    f"{f['plain_against_plain']:.3f}; inside the masks {f['inside_masks']:.2%})",
+                    "≤ 1.05",
+                )
+                for k, f in figures.items()
+            ]
+        case "global_magnitude":
+            times = [
+                (
+                    f"global magnitude, {k}: processor time",
+                    f"{f['cpu']['ratio']:.2f} x torch ({f['cpu']['ours_s']:.2f} s, {f['cpu']['theirs_s']:.2f} s)",
+                    "≤ 0.5",
+                )
+                for k, f in figures.items()
+            ]
+            peaks = [
+                (
+                    f"global magnitude, {k}: extra peak memory",
+                    f"{f['memory']['ratio']:.2f} x torch ({f['memory']['ours_mib']:.0f}, "
+                    f"{f['memory']['theirs_mib']:.0f} MiB)",
+                    "≤ 0.5",
+                )
+                for k, f in figures.items()
+            ]
+            return times + peaks
+        case "cli_start":
+            return [(f"start: {k}", f"{f['cpu_s']:.3f} s", f"≤ {f['target_s']} s") for k, f in figures.items()]
+        case "kill":
+            differ = len(figures["stories_that_differ"])
+            return [(f"{figures['kills']} kills in {figures['stories']} stories", f"{differ} differ", "0")]
+    raise ValueError(name)
+
+
+def _span(figures: dict[str, Any]) -> str:
+    low, high = figures["ratio_quartiles"]
+    return f"{low:.3f} to {high:.3f}"
+
+
+def main() -> None:
+    """Print a row for every figure."""
+    print("| what | figure | target |\n|---|---|---|")
+    for file in sorted(RESULTS.glob("*.json")):
+        stored = json.loads(file.read_text())
+        for what, figure, target in rows(stored["benchmark"], stored["figures"]):
+            print(f"| {what} | {figure} | {target} |")
+
+
+if __name__ == "__main__":
+    main()
