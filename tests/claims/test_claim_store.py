@@ -113,3 +113,7 @@ def test_verdicts_are_plain_data_by_method():
     assert set(found) == {entry.method for entry in shipped}
     for claims in found.values():
         assert all(c["verdict"] in ("holds", "does not hold", "undecided") for c in claims)
+
+
+def test_the_fingerprint_is_the_same_in_every_version_of_python():
+    assert fingerprint(SOURCE, "survives") == "37ecf2ecb74b0495"

@@ -216,4 +216,12 @@ def fingerprint(source: str, name: str) -> str:
                 node.body = node.body[1:] or [ast.Pass()]
         if isinstance(node, ast.FunctionDef) and node.name == name:
             node.decorator_list = []
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(_plain(tree)).encode()).hexdigest()[:16]
+
+
+def _plain(node: object) -> object:
+    """A syntax tree as plain data; without empty lists, which are what Python's versions differ in."""
+    if isinstance(node, ast.AST):
+        found = {name: _plain(value) for name, value in ast.iter_fields(node)}
+        return [type(node).__name__, {name: value for name, value in found.items() if value != []}]
+    return [_plain(one) for one in node] if isinstance(node, list) else repr(node)
