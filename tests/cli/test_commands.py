@@ -193,7 +193,7 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_finishes(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
     assert not (tmp_path / "out").exists()
-    secateur(*arguments[:8], "30", *arguments[9:], check=0)
+    secateur(*arguments, check=0)
     assert torch.equal(sc.load(tmp_path / "out").fc.bias, sc.load(tmp_path / "run" / "result").fc.bias)
 
 

@@ -109,12 +109,14 @@ def verdicts(folder: Path = RESULTS) -> dict[str, list[dict[str, Any]]]:
                     "claim": r.claim,
                     "against": r.against,
                     "verdict": r.verdict,
-                    "metric": r.expect.metric,
+                    "expect": r.expect.to_json(),
                     "mean": r.mean,
                     "interval": list(r.interval),
                     "seeds": len(r.runs),
                     "date": r.date,
                     "stale": entry.stale,
+                    "differs": entry.differs,
+                    "finding": entry.finding,
                 }
             )
     return found

@@ -42,6 +42,7 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 # the base of typer's usage errors, which typer itself does not export
 _USAGE: type[Exception] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+_INTERRUPTED = 130
 
 
 def run() -> None:
@@ -49,6 +50,8 @@ def run() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
         code = app(standalone_mode=False)
+        if code == _INTERRUPTED:  # typer turns Ctrl-C into this code without a word
+            raise KeyboardInterrupt
         _leave(code if isinstance(code, int) else 0)
     except _USAGE as error:
         error.show()  # type: ignore[attr-defined]
@@ -59,7 +62,7 @@ def run() -> None:
         _fail(error, 1)
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted; the same command goes on where a run folder was given", file=sys.stderr)
-        _leave(130)
+        _leave(_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

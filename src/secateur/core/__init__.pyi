@@ -1,3 +1,4 @@
+from . import registry as registry
 from .clock import Clock as Clock
 from .clock import Kind as Kind
 from .clock import Move as Move
