@@ -36,7 +36,7 @@ from .pruner import DecisionMaker, keep_of
 from .result import Result, provenance
 from .runfolder import RunFolder
 from .tensors import tensor_hash
-from .training import Device, Trainer
+from .training import Device, Trainer, is_main_process
 
 
 def prune(
@@ -98,13 +98,15 @@ def prune(
     job.prepare(_one_target(sparsity, keep))
     if run is None:
         return job.run_(Device(device, mixed_precision), None)
-    folder = RunFolder(run, job.config(), every_s=save_every_s)
+    where = {"device": device, "mixed_precision": mixed_precision}
+    folder = RunFolder(run, job.config() | where, every_s=save_every_s)
     if folder.finished:
         folder.clear()
         return job.finished(folder)
     result = job.run_(Device(device, mixed_precision), folder)
-    result.save(folder.result, overwrite=True)
-    folder.clear()
+    if is_main_process():
+        result.save(folder.result, overwrite=True)
+        folder.clear()
     return result
 
 
@@ -171,6 +173,7 @@ class _Job:
         if self.task is not None:
             facts["task"] = self.task.name
             facts["training"] = repr(self.task.training)
+            facts["batch_size"], facts["epoch_steps"] = self.task.batch_size, self.task.epoch_steps()
         return facts
 
     def run_(self, device: Device, folder: RunFolder | None) -> Result:

@@ -1,6 +1,7 @@
 """The training loop: legs of steps, moves of the schedule, hooks of recoveries, a state that resumes bit for bit."""
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +53,11 @@ class Device:
         return Accelerator(cpu=self.name == "cpu", mixed_precision=self.mixed_precision)
 
 
+def is_main_process() -> bool:
+    """Whether this process writes to disk: the first of several that train together, or the only one."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 @dataclass
 class Trainer:
     """Runs the legs of one recipe on one module.
@@ -91,6 +97,7 @@ class Trainer:
         """Train through all legs, in place; goes on from the run folder's state if there is one."""
         self.accelerator = self.device.accelerator()
         self.model.to(self.accelerator.device)
+        self._wrapped = self.accelerator.prepare_model(self.model)
         self._new_optimizer()
         with seeded(self.seed):
             state = self.run.read() if self.run is not None else None
@@ -162,7 +169,7 @@ class Trainer:
             self.leg, self.position = self.leg + 1, 0
             if self.rewind_lr and self.leg < self.legs:
                 self._new_optimizer()
-        if self.run is not None and self.run.due():
+        if self.run is not None and self.run.due() and is_main_process():
             self.run.write(self.state())
         return rewound or ended
 
@@ -192,7 +199,7 @@ class Trainer:
         self._new_optimizer()
 
     def _new_optimizer(self) -> None:
-        self._wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer_for(self.model, self.training))
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer_for(self.model, self.training))
 
     def _snapshot_if_wanted(self) -> None:
         """Remember the subject at the step that the schedule will rewind to."""
@@ -201,7 +208,7 @@ class Trainer:
         if self.position in self._wanted_snapshots():
             tensors = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
             self._snapshots[self.position] = tensors
-            if self.run is not None:
+            if self.run is not None and is_main_process():
                 self.run.write_snapshot(self.position, tensors)
 
     def _wanted_snapshots(self) -> set[int]:
