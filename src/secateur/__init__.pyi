@@ -1,4 +1,7 @@
 from . import (
+    analysis as analysis,
+)
+from . import (
     budgets as budgets,
 )
 from . import (
@@ -6,6 +9,9 @@ from . import (
 )
 from . import (
     core as core,
+)
+from . import (
+    data as data,
 )
 from . import (
     recovery as recovery,

@@ -10,8 +10,8 @@ import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,11 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None], overwrite: bo
     try:
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
-        temporary = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f".{folder.name}.saving-"))
+        temporary = folder.absolute().parent / f".{folder.name}.saving-{secrets.token_hex(4)}"
+        temporary.mkdir()
     except OSError as error:
         raise CheckpointError(str(error), where=str(folder), mend="choose a folder that can be written") from error
     try:
-        temporary.chmod(0o755)
         fill(temporary)
         for file in temporary.iterdir():
             _flush(file)

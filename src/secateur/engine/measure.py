@@ -14,12 +14,14 @@ def measure(model: nn.Module, task: Task | None, example: Any | None) -> dict[st
     """Metrics on the task's test data, and costs.
 
     Returns:
-        Metrics by name; `params`, `nonzero`, `bytes`; with an example also, for one sample, `macs` (executed by
-        dense kernels) and `macs_nonzero` (those that multiply by a weight that is not zero).
+        Metrics by name; `params`, `nonzero`, `bytes` of the dense tensors, `storage` in several formats; with an
+        example also, for one sample, `macs` (executed by dense kernels) and `macs_nonzero` (those that multiply by a
+        weight that is not zero).
     """
     found: dict[str, Any] = {"metrics": task.evaluate(model) if task is not None else {}}
     found |= totals(model)
-    found["bytes"] = sum(p.numel() * p.element_size() for p in model.parameters())
+    found["storage"] = storage(model)
+    found["bytes"] = found["storage"]["dense"]
     if example is not None:
         rows = layers(model, first_sample(example), first_call if task is None else task.call)
         found["macs"] = sum(r.macs or 0 for r in rows)
