@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from secateur.core import CheckpointError, RecipeError
+from secateur.core.errors import CheckpointError
+from secateur.core.literals import called_name, read_literal
 
-from .verdict import Expect
+from .verdict import Expect, higher, lower, within
 
 RESULTS = Path(__file__).parent / "results"
-_KINDS = ("higher", "lower", "within")
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def read_claims(module: str, source: str, folder: Path = RESULTS) -> list[Listed
 
 def _decorator(node: ast.stmt) -> ast.Call | None:
     for call in getattr(node, "decorator_list", []):
-        if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == "claim":
+        if isinstance(call, ast.Call) and called_name(call) == "claim":
             return call
     return None
 
@@ -190,18 +190,7 @@ def _read(module: str, source: str, node: ast.FunctionDef, call: ast.Call, folde
 
 
 def _literal(node: ast.expr, where: str) -> Any:
-    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in _KINDS:
-        kind: Any = ast.unparse(node.func).split(".")[-1]
-        named = {k.arg or "": _literal(k.value, where) for k in node.keywords}
-        return Expect(kind, *(_literal(a, where) for a in node.args), **named)
-    try:
-        return ast.literal_eval(node)
-    except ValueError as error:
-        raise RecipeError(
-            f"{ast.unparse(node)!r} is not a literal",
-            where=where,
-            mend="write the arguments of @claim as literals: claims are listed without running them",
-        ) from error
+    return read_literal(node, where, {"higher": higher, "lower": lower, "within": within})
 
 
 def fingerprint(source: str, name: str) -> str:

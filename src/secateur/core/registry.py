@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RecipeError, nearest
+from .literals import called_name, read_literal
 
 GROUP = "secateur.methods"
 
@@ -204,7 +205,7 @@ def read_entries(module: str, source: str) -> list[Entry]:
         for node in ast.parse(source).body
         if isinstance(node, ast.FunctionDef)
         for decorator in node.decorator_list
-        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).split(".")[-1] == "method"
+        if isinstance(decorator, ast.Call) and called_name(decorator) == "method"
     ]
 
 
@@ -227,19 +228,7 @@ def _read_entry(module: str, node: ast.FunctionDef, decorator: ast.Call) -> Entr
 
 
 def _literal(node: ast.expr, where: str) -> Any:
-    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "Paper":
-        named = {k.arg or "": _literal(k.value, where) for k in node.keywords}
-        return Paper(*(_literal(a, where) for a in node.args), **named)
-    if isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[-1] == "When":
-        return When[node.attr]
-    try:
-        return ast.literal_eval(node)
-    except ValueError as error:
-        raise RecipeError(
-            f"{ast.unparse(node)!r} is not a literal",
-            where=where,
-            mend="write the arguments of @method as literals: methods are listed without running them",
-        ) from error
+    return read_literal(node, where, {"Paper": Paper, "When": When})
 
 
 def _text(node: ast.expr | None) -> str:
