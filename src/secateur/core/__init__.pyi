@@ -1,9 +1,6 @@
 from . import registry as registry
 from .clock import Clock as Clock
-from .clock import Kind as Kind
-from .clock import Move as Move
 from .clock import Point as Point
-from .clock import Rewind as Rewind
 from .count import count as count
 from .count import kept_count as kept_count
 from .errors import (
@@ -32,6 +29,24 @@ from .errors import (
 )
 from .errors import (
     require as require,
+)
+from .judging import (
+    Budget as Budget,
+)
+from .judging import (
+    Counts as Counts,
+)
+from .judging import (
+    Score as Score,
+)
+from .judging import (
+    Target as Target,
+)
+from .judging import (
+    check_counts as check_counts,
+)
+from .judging import (
+    fit_count as fit_count,
 )
 from .keep import Keep as Keep
 from .masks import MASK_SUFFIX as MASK_SUFFIX
@@ -68,19 +83,16 @@ from .masks import (
 from .masks import (
     remove_soft_mask_ as remove_soft_mask_,
 )
+from .move import Kind as Kind
+from .move import Move as Move
+from .move import Rewind as Rewind
 from .parts import part_name as part_name
 from .parts import parts_of as parts_of
 from .plan import Mask as Mask
 from .plan import Plan as Plan
 from .plan import Resize as Resize
 from .protocols import (
-    Budget as Budget,
-)
-from .protocols import (
     Choice as Choice,
-)
-from .protocols import (
-    Counts as Counts,
 )
 from .protocols import (
     Healing as Healing,
@@ -95,9 +107,6 @@ from .protocols import (
     Schedule as Schedule,
 )
 from .protocols import (
-    Score as Score,
-)
-from .protocols import (
     Solve as Solve,
 )
 from .protocols import (
@@ -105,15 +114,6 @@ from .protocols import (
 )
 from .protocols import (
     Subject as Subject,
-)
-from .protocols import (
-    Target as Target,
-)
-from .protocols import (
-    check_counts as check_counts,
-)
-from .protocols import (
-    fit_count as fit_count,
 )
 from .recipe import Recipe as Recipe
 from .registry import Entry as Entry

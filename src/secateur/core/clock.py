@@ -1,14 +1,8 @@
-"""When: a clock of optimizer steps, points on it as a user writes them, and the moves that a schedule makes."""
+"""When: a clock of optimizer steps, and points on it as a user writes them."""
 
 from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Literal
 
 from .errors import RecipeError
-
-if TYPE_CHECKING:
-    from .protocols import Budget, Score
-    from .select import Select
 
 Point = int | float | str
 """A moment or a length: 500 (steps), 0.25 (share of the training), or "2 epochs"."""
@@ -55,34 +49,3 @@ class Clock:
         if isinstance(point, float):
             return round(point * (self.total if of is None else of))
         return point
-
-
-class Kind(Enum):
-    """PRUNE: survivors compete, some go. REGROW: the removed compete, some return. REDRAW: all compete anew."""
-
-    PRUNE = "prune"
-    REGROW = "regrow"
-    REDRAW = "redraw"
-
-
-Rewind = int | Literal["fresh"]
-
-
-@dataclass(frozen=True)
-class Move:
-    """One act of a schedule.
-
-    Attributes:
-        kind: who competes.
-        sparsity: the share of all units that is gone after it; None leaves the counts of every group as they are.
-        score, budget, select: used instead of the recipe's own, if given.
-        rewind: afterwards the subject returns to what it was at this step (0 = as given), with a new optimizer and
-            the learning-rate schedule at that step; "fresh" draws a new initialisation.
-    """
-
-    kind: Kind
-    sparsity: float | None
-    score: "Score | None" = None
-    budget: "Budget | None" = None
-    select: "Select | None" = None
-    rewind: Rewind | None = None

@@ -5,41 +5,20 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from .clock import Clock, Move, Point
-from .errors import BudgetError, RecipeError
+from .clock import Clock
+from .judging import Target
 from .keep import Keep
+from .move import Move
 from .plan import Plan
 from .route import Route
 from .space import Group, Space
 from .stats import Statistic, Stats
 from .task import Task
 
-Counts = Mapping[str, int]
-"""Units that stay in each *lane* of each group, by group name."""
-
 Subject = object
 """A `torch.nn.Module`, a `Delta`, a data set. Each structure says which kinds it can prune."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """How much goes: the share removed of all units of the space.
-
-    Raises:
-        RecipeError: outside [0, 1).
-    """
-
-    sparsity: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.sparsity < 1:
-            raise RecipeError(
-                f"sparsity is {self.sparsity}, but the share removed lies in [0, 1)",
-                where="sparsity=...",
-                mend="0.9 removes nine tenths; for the share that stays write keep=0.1",
-            )
 
 
 @dataclass(frozen=True)
@@ -55,34 +34,6 @@ class Choice:
     keep: Keep
     values: Mapping[str, Tensor] = field(default_factory=dict)
     routes: Mapping[str, Route] = field(default_factory=dict)
-
-
-@runtime_checkable
-class Score(Protocol):
-    """How much does each unit matter? One value per unit of the group, higher = keep, float32 or float64."""
-
-    @property
-    def needs(self) -> tuple[Statistic, ...]:
-        """Statistics to collect first; none by default."""
-        return ()
-
-    def __call__(self, group: Group, stats: Stats) -> Tensor:
-        """Scores of shape `group.shape`. Random scores draw from `stats.rng(group)`."""
-        ...
-
-
-@runtime_checkable
-class Budget(Protocol):
-    """How much goes where? It knows units and costs, never whether they are weights or photographs."""
-
-    @property
-    def needs_scores(self) -> bool:
-        """Whether scores must be ready before `allocate`."""
-        return True
-
-    def allocate(self, space: Space, evidence: Stats, target: Target) -> tuple[Space, Counts]:
-        """Counts that stay, per lane; the space may come back refined (strata, rows, clusters)."""
-        ...
 
 
 @runtime_checkable
@@ -195,47 +146,3 @@ class Procedure(Protocol):
     def run(self, subject: Any, task: Task | None, target: Target, run: Any) -> Any:
         """Gives a `Result`."""
         ...
-
-
-__all__ = [
-    "Budget",
-    "Choice",
-    "Clock",
-    "Counts",
-    "Generator",
-    "Healing",
-    "Move",
-    "Point",
-    "Procedure",
-    "Recovery",
-    "Schedule",
-    "Score",
-    "Solve",
-    "Structure",
-    "Subject",
-    "Target",
-    "fit_count",
-]
-
-
-def fit_count(group: Group, stays: int) -> int:
-    """A wanted count per lane made legal: what the structure fixes, the floor, the multiple, the lane's size."""
-    if group.exact is not None:
-        return group.exact
-    if group.multiple > 1:
-        stays = max(1, round(stays / group.multiple)) * group.multiple
-    return min(max(stays, group.floor), group.lane)
-
-
-def check_counts(space: Space, counts: Counts, where: str) -> None:
-    """Raise `BudgetError` unless every group has a count within its floor, size, multiple and fixed count."""
-    for group in space:
-        stays = counts.get(group.name)
-        fixed = group.exact is not None and stays != group.exact
-        if stays is None or not group.floor <= stays <= group.lane or stays % group.multiple or fixed:
-            wanted = f"exactly {group.exact}" if group.exact is not None else f"{group.floor} to {group.lane}"
-            raise BudgetError(
-                f"{stays} units would stay in a lane of {group.lane}, but {wanted} must",
-                where=f"{where}, group {group.name!r}",
-                mend="lower the sparsity or the floor",
-            )

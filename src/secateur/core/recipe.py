@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
 from .errors import RecipeError
+from .judging import Budget, Score
 from .parts import part_name
-from .protocols import Budget, Recovery, Schedule, Score, Solve, Structure
+from .protocols import Recovery, Schedule, Solve, Structure
 from .select import Select, TopK
 
 

@@ -2,17 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from jaxtyping import Bool
 from torch import Tensor
 
+from .judging import Score
 from .select import Select
 from .space import Group
 from .stats import Statistic, Stats
-
-if TYPE_CHECKING:
-    from .protocols import Score
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Route:
     """
 
     group: Group
-    score: "Score"
+    score: Score
     select: Select
     count: int
     seed: int = 0

@@ -1,0 +1,84 @@
+"""How much each unit matters and how much goes where: scores, budgets, and the counts that pass between them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from .errors import BudgetError, RecipeError
+from .space import Group, Space
+from .stats import Statistic, Stats
+
+Counts = Mapping[str, int]
+"""Units that stay in each *lane* of each group, by group name."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """How much goes: the share removed of all units of the space.
+
+    Raises:
+        RecipeError: outside [0, 1).
+    """
+
+    sparsity: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sparsity < 1:
+            raise RecipeError(
+                f"sparsity is {self.sparsity}, but the share removed lies in [0, 1)",
+                where="sparsity=...",
+                mend="0.9 removes nine tenths; for the share that stays write keep=0.1",
+            )
+
+
+@runtime_checkable
+class Score(Protocol):
+    """How much does each unit matter? One value per unit of the group, higher = keep, float32 or float64."""
+
+    @property
+    def needs(self) -> tuple[Statistic, ...]:
+        """Statistics to collect first; none by default."""
+        return ()
+
+    def __call__(self, group: Group, stats: Stats) -> Tensor:
+        """Scores of shape `group.shape`. Random scores draw from `stats.rng(group)`."""
+        ...
+
+
+@runtime_checkable
+class Budget(Protocol):
+    """How much goes where? It knows units and costs, never whether they are weights or photographs."""
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether scores must be ready before `allocate`."""
+        return True
+
+    def allocate(self, space: Space, evidence: Stats, target: Target) -> tuple[Space, Counts]:
+        """Counts that stay, per lane; the space may come back refined (strata, rows, clusters)."""
+        ...
+
+
+def fit_count(group: Group, stays: int) -> int:
+    """A wanted count per lane made legal: what the structure fixes, the floor, the multiple, the lane's size."""
+    if group.exact is not None:
+        return group.exact
+    if group.multiple > 1:
+        stays = max(1, round(stays / group.multiple)) * group.multiple
+    return min(max(stays, group.floor), group.lane)
+
+
+def check_counts(space: Space, counts: Counts, where: str) -> None:
+    """Raise `BudgetError` unless every group has a count within its floor, size, multiple and fixed count."""
+    for group in space:
+        stays = counts.get(group.name)
+        fixed = group.exact is not None and stays != group.exact
+        if stays is None or not group.floor <= stays <= group.lane or stays % group.multiple or fixed:
+            wanted = f"exactly {group.exact}" if group.exact is not None else f"{group.floor} to {group.lane}"
+            raise BudgetError(
+                f"{stays} units would stay in a lane of {group.lane}, but {wanted} must",
+                where=f"{where}, group {group.name!r}",
+                mend="lower the sparsity or the floor",
+            )
