@@ -139,3 +139,30 @@ def test_a_missing_extra_names_what_to_install():
 
     with pytest.raises(sc.MissingExtra, match=r'pip install "secateur\[vision\]"'):
         require("no_such_package_here", extra="vision", where="test")
+
+
+def test_a_teacher_without_training_is_refused(model):
+    data = [(torch.randn(4, 6), torch.zeros(4, dtype=torch.long))]
+    recipe = sc.Recipe(structure=sc.structures.Weights(), score=sc.scores.Magnitude(), recovery=[sc.recovery.Distill()])
+    with pytest.raises(sc.RecipeError, match="Distill acts on training steps"):
+        sc.prune(model, recipe, sparsity=0.5, task=sc.Task(train=data, test=data))
+
+
+def test_any_failure_of_a_cell_is_a_row(tmp_path, model):
+    def breaks(model, batch):
+        raise RuntimeError("the disk of the user is full")
+
+    data = [(torch.randn(4, 6), torch.zeros(4, dtype=torch.long))]
+    task = sc.Task(train=data, test=data, call=breaks)
+    found = sc.compare(model, ["magnitude"], sparsity=0.5, task=task, seeds=1, folder=tmp_path)
+    assert [r["error"] for r in found.failed][:1] == ["RuntimeError: the disk of the user is full"]
+
+
+def test_a_failed_run_leaves_no_hook_on_later_optimizers(model):
+    from torch.optim.optimizer import _global_optimizer_post_hooks
+
+    before = len(_global_optimizer_post_hooks)
+    data = [(torch.full((4, 6), float("inf")), torch.zeros(4, dtype=torch.long))]
+    with pytest.raises(sc.NumericsError):
+        sc.prune(model, "magnitude", sparsity=0.5, epochs=1, task=sc.Task(train=data, test=data))
+    assert len(_global_optimizer_post_hooks) == before

@@ -134,6 +134,11 @@ class Healing:
 class Recovery(Protocol):
     """How is it healed? A frozen description; `begin` gives the hooks for one subject."""
 
+    @property
+    def needs_training(self) -> bool:
+        """Whether it acts on training steps, so that a recipe without fine-tuning would leave it idle."""
+        return False
+
     def begin(self, model: torch.nn.Module, task: Task) -> Healing:
         """Called once, before anything is pruned, with the dense model."""
         ...

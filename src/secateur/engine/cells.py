@@ -87,6 +87,9 @@ def run_cell(config: Json, cells: Path, bench: Bench) -> Json:
     except SecateurError as error:
         _log.warning("%s: %s", cell_name(config), error)
         return {**_label(config), "folder": folder.name, "error": str(error)}
+    except Exception as error:  # whatever breaks in one cell is a row, not the end of the sweep
+        _log.exception("%s failed", cell_name(config))
+        return {**_label(config), "folder": folder.name, "error": f"{type(error).__name__}: {error}"}
     found = {**_label(config), "folder": folder.name, **found, "cpu_seconds": time.process_time() - start}
     write_atomically(row, json.dumps(found, indent=1).encode())
     return found

@@ -12,6 +12,7 @@ from secateur.core import (
     Choice,
     Clock,
     Delta,
+    Healing,
     Keep,
     Plan,
     Recipe,
@@ -150,6 +151,13 @@ class _Job:
                 where="sc.prune",
                 mend="pass task=sc.Task(train=..., test=...), or heal=0 with a recipe that has no recovery",
             )
+        idle = [type(r).__name__ for r in self.recipe.recovery if r.needs_training and self.finetune is None]
+        if idle:
+            raise RecipeError(
+                f"{idle[0]} acts on training steps, and nothing trains",
+                where="Recipe(recovery=...)",
+                mend="add FineTune(epochs=...) to the recovery",
+            )
         if self.example is None and self.task is not None and isinstance(self.subject, nn.Module):
             self.example = next(iter(self.task.batches("test", shuffle=False)))
         if not self.trains:
@@ -182,11 +190,18 @@ class _Job:
         maker = DecisionMaker(
             self.subject, self.recipe, self.target, task=self.task, batches=self.batches, seed=self.seed
         )
+        try:
+            facts = self._act_(maker, device, folder)
+        finally:
+            maker.close()
+        return self._result(maker, before, facts)
+
+    def _act_(self, maker: DecisionMaker, device: Device, folder: RunFolder | None) -> dict[str, Any]:
+        """All moves, and all healing; gives what is worth recording of it."""
         facts: dict[str, Any] = {"sparsity": self.target.sparsity, "seed": self.seed, "train_steps": 0}
+        healings: list[Healing] = []
         if self.task is not None and isinstance(self.subject, nn.Module):
             healings = [r.begin(self.subject, self.task) for r in self.recipe.recovery]
-        else:
-            healings = []
         if self.trains:
             assert self.finetune is not None and self.task is not None
             trainer = Trainer(
@@ -209,8 +224,7 @@ class _Job:
             self._all_moves_(maker, device)
         for healing in healings:
             healing.finish_()
-        maker.close()
-        return self._result(maker, before, facts)
+        return facts
 
     def _all_moves_(self, maker: DecisionMaker, device: Device) -> None:
         if isinstance(self.subject, nn.Module) and device.name is not None:

@@ -45,7 +45,7 @@ class Pruner:
         pruner.finalize()
 
     Whatever optimizer steps the model, the masks hold right after the step; `step` advances the schedule. Recipes
-    that rewind or solve need the engine's own loop: use `sc.prune`.
+    that rewind need the engine's own loop: use `sc.prune`.
 
     Args:
         model: the subject, pruned in place.

@@ -46,6 +46,10 @@ class Distill(Recovery):
                 mend="weight lies in [0, 1], temperature above 0",
             )
 
+    @property
+    def needs_training(self) -> bool:
+        return True
+
     def begin(self, model: nn.Module, task: Task) -> Healing:
         """Copy the dense model as the teacher."""
         teacher = copy.deepcopy(model).eval().requires_grad_(False)
