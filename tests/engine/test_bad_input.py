@@ -166,3 +166,9 @@ def test_a_failed_run_leaves_no_hook_on_later_optimizers(model):
     with pytest.raises(sc.NumericsError):
         sc.prune(model, "magnitude", sparsity=0.5, epochs=1, task=sc.Task(train=data, test=data))
     assert len(_global_optimizer_post_hooks) == before
+
+
+def test_finalizing_does_not_mistake_rounding_for_an_unfinished_schedule():
+    model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(10)))
+    pruner = sc.Pruner(model, "magnitude", total_steps=1, sparsity=0.6)  # 5.4 of 9: five go, below 0.6
+    assert pruner.finalize().sparsity == pytest.approx(5 / 9)

@@ -127,10 +127,10 @@ class Pruner:
         Raises:
             RecipeError: the schedule has not come to its end, so the target sparsity was not reached.
         """
-        reached = self._core.sparsity
-        if self.keep is None or reached < self.target.sparsity - 1 / max(self.space.size, 1):
+        asked = [h["target"] for h in self._core.history if h["target"] is not None]
+        if self.keep is None or not asked or asked[-1] < self.target.sparsity:
             raise RecipeError(
-                f"the sparsity is {reached:.4f}, not the {self.target.sparsity:.4f} that was asked for",
+                f"the sparsity is {self._core.sparsity:.4f}, not the {self.target.sparsity:.4f} that was asked for",
                 where=f"Pruner.finalize at step {self.clock.step} of {self.clock.total}",
                 mend="train on to the schedule's end, or end it earlier (end=...)",
             )
@@ -190,7 +190,8 @@ class DecisionMaker:
         self.sizes |= {g.name: g.size for g in space}
         if self._keeper is not None:
             self._keeper.refresh()
-        self.history.append({"step": step, "kind": move.kind.value, "sparsity": self.sparsity})
+        what = {"step": step, "kind": move.kind.value, "target": move.sparsity, "sparsity": self.sparsity}
+        self.history.append(what)
 
     def state(self) -> dict[str, Any]:
         """What another process needs to go on, beside the subject's own tensors."""
