@@ -1,14 +1,13 @@
 """Running a claim: paired seeds, one after another or in processes, each kept as soon as it is there."""
 
 import datetime
-import importlib
 import json
+import os
 import platform
+import sys
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from secateur.core.progress import report
 from secateur.engine.result import Result
 from secateur.engine.rng import seeded
 from secateur.engine.tensors import write_atomically
+from secateur.scale import run_jobs
 
 from .claim import Claim, get, resolve
 from .store import RESULTS, Record, read_record, result_file
@@ -51,10 +51,14 @@ def _run(claim: Claim, workers: int, folder: Path, again: bool) -> Record:
     partial = folder / f"{claim.id}.part.json"
     runs = _read_partial(partial, claim)
     missing = [seed for seed in range(claim.seeds) if seed not in {r["seed"] for r in runs}]
-    for run in _measured(claim, missing, workers):
-        runs = sorted([*runs, run], key=lambda r: r["seed"])
+
+    def keep(run: Run) -> None:
+        runs.append(run)
+        runs.sort(key=lambda r: r["seed"])
         _write(partial, {"fingerprint": claim.fingerprint, "expect": claim.expect.to_json(), "runs": runs})
         report(f"claim {claim.id}", len(runs), claim.seeds)
+
+    _measure(claim, missing, workers, keep)
     record = judged(claim, runs)
     _write(result_file(claim.id, folder), record.to_json())
     partial.unlink(missing_ok=True)
@@ -103,26 +107,27 @@ def _write(file: Path, data: Mapping[str, Any]) -> None:
     write_atomically(file, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def _measured(claim: Claim, seeds: list[int], workers: int) -> Iterator[Run]:
+def _measure(claim: Claim, seeds: list[int], workers: int, keep: Callable[[Run], None]) -> None:
+    """Measure seeds here or in processes; `keep` gets each as soon as it is there."""
     if workers < 1:
         raise RecipeError(f"workers is {workers}", where="run_claim(workers=...)", mend="1 or more processes")
     if workers == 1 or len(seeds) < 2:
         for seed in seeds:
-            yield measured(claim, seed)
+            keep(measured(claim, seed))
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(_measured_by_name, claim.measure.__module__, claim.id, seed) for seed in seeds]
-        try:
-            for job in as_completed(jobs):
-                yield job.result()
-        finally:
-            for job in jobs:
-                job.cancel()
+    errors: dict[int, str] = {}
 
+    def answered(index: int, answer: Run) -> None:
+        if "error" in answer:
+            errors[seeds[index]] = answer["error"]
+        else:
+            keep(answer)
 
-def _measured_by_name(module: str, id: str, seed: int) -> Run:
-    importlib.import_module(module)  # registers the claim in this process
-    return measured(get(id), seed)
+    jobs = [{"module": claim.measure.__module__, "id": claim.id, "seed": seed} for seed in seeds]
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    run_jobs([sys.executable, "-m", "secateur.claims.worker"], jobs, workers, answered, environment=environment)
+    for seed, what in sorted(errors.items()):
+        raise RecipeError(what, where=f"claim {claim.id}, seed {seed}", mend="run it with one worker to see where")
 
 
 def measured(claim: Claim, seed: int) -> Run:
