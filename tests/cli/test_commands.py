@@ -171,6 +171,33 @@ def test_a_comparison_leaves_tables_and_goes_on_where_it_was(tmp_path):
     assert again["reloaded"]["identical"] is True and len(again["rows"]) == 3
 
 
+MINE = """
+import torch
+import secateur as sc
+from torch.utils.data import TensorDataset
+
+class Mine(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Linear(6, 16), torch.nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.b(torch.relu(self.a(x)))
+
+def task():
+    g = torch.Generator().manual_seed(0)
+    data = TensorDataset(torch.randn(64, 6, generator=g), torch.randint(3, (64,), generator=g))
+    return sc.Task(train=data, test=data, training=sc.Training(epochs=2), model=Mine)
+"""
+
+
+def test_a_model_and_a_task_of_ones_own_file_compare_in_processes_and_verify(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    arguments = ("compare", "mine.py:Mine", "-t", "mine.py:task", "--train", "-m", "magnitude,imp", "-s", "0.5")
+    done = secateur(*arguments, "--seeds", "1", "-w", "2", "-o", "c", cwd=tmp_path, check=0)
+    assert "reloaded in a fresh process: outputs identical" in done.stdout
+
+
 def test_a_failed_cell_is_a_row_and_the_others_go_on(tmp_path):
     arguments = ("compare", "builtin:digits-mlp", "-t", "builtin:digits", "-m", "magnitude", "-s", "0.5,0.9999")
     done = secateur(*arguments, "--seeds", "1", "--heal", "1", "-o", tmp_path / "c", "-w", "1", "--json", check=1)

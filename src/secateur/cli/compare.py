@@ -58,7 +58,7 @@ def compare(
             workers=workers or os.cpu_count() or 1,
             device=device,
         )
-    checked = _checked_in_a_fresh_process(Path(output) / "best") if found.best else None
+    checked = _checked_in_a_fresh_process(Path(output) / "best", model) if found.best else None
     write_tables(found)
     if json:
         print_json({"rows": found.rows, "summary": found.summary(), "best": found.best, "reloaded": checked})
@@ -70,13 +70,17 @@ def compare(
         raise typer.Exit(1)
 
 
-def _checked_in_a_fresh_process(folder: object) -> dict[str, object]:
-    """Reload the saved model where nothing of this process is left, and compare its outputs."""
+def _checked_in_a_fresh_process(folder: object, model: str) -> dict[str, object]:
+    """Reload the saved model where nothing of this process is left, and compare its outputs.
+
+    A model of the user's own file is built by the factory that the user named.
+    """
     import json
     import subprocess
     import sys
 
     command = [sys.executable, "-m", "secateur", "inspect", str(folder), "--verify", "--json"]
+    command += ["--factory", model] if ".py:" in model else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[0]
