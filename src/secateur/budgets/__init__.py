@@ -4,7 +4,8 @@ from .fixed import Fixed
 from .floor import WithFloor
 from .global_ import Global
 from .lamp import Lamp
+from .layer_rates import LayerRates
 from .random_graph import ER, ERK
 from .uniform import Uniform, UniformPlus
 
-__all__ = ["ER", "ERK", "Fixed", "Global", "Lamp", "Uniform", "UniformPlus", "WithFloor"]
+__all__ = ["ER", "ERK", "Fixed", "Global", "Lamp", "LayerRates", "Uniform", "UniformPlus", "WithFloor"]

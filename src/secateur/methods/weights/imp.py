@@ -11,7 +11,7 @@ not: the same mask on another initialisation (`reinit`), or as many weights at r
 
 from typing import Literal
 
-from secateur.budgets import Global, Uniform
+from secateur.budgets import Global, LayerRates
 from secateur.core import Paper, Point, Recipe, When, method
 from secateur.recovery import FineTune
 from secateur.schedules import Rewinding
@@ -46,7 +46,8 @@ def imp(
     return Recipe(
         structure=Weights(include, exclude),
         score=Magnitude(),
-        budget=Global() if scope == "global" else Uniform(),
+        # the paper's LeNet: every layer at the same rate, the output layer at half of it
+        budget=Global() if scope == "global" else LayerRates(share),
         schedule=Rewinding(share, rewind_to, control),
         recovery=(FineTune(epochs=epochs),),
     )
