@@ -198,6 +198,22 @@ def test_a_model_and_a_task_of_ones_own_file_compare_in_processes_and_verify(tmp
     assert "reloaded in a fresh process: outputs identical" in done.stdout
 
 
+def test_an_edited_file_is_another_comparison(tmp_path):
+    data = [(torch.randn(4, 6), torch.zeros(4, dtype=torch.long))]
+
+    def run():
+        sc.compare(
+            f"{tmp_path / 'mine.py'}:Mine", ["magnitude"], sparsity=0.5, task=goal, seeds=1, folder=tmp_path / "c"
+        )
+        return len(list((tmp_path / "c" / "cells").glob("*/row.json")))
+
+    goal = sc.Task(train=data, test=data)
+    (tmp_path / "mine.py").write_text(MINE)
+    assert (run(), run()) == (2, 2)
+    (tmp_path / "mine.py").write_text(MINE.replace("16", "24"))
+    assert run() == 4
+
+
 def test_a_failed_cell_is_a_row_and_the_others_go_on(tmp_path):
     arguments = ("compare", "builtin:digits-mlp", "-t", "builtin:digits", "-m", "magnitude", "-s", "0.5,0.9999")
     done = secateur(*arguments, "--seeds", "1", "--heal", "1", "-o", tmp_path / "c", "-w", "1", "--json", check=1)

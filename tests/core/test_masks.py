@@ -15,7 +15,6 @@ from secateur.core import (
     apply_masks_,
     attach_mask_,
     attach_soft_mask_,
-    check_masks,
     masks_of,
     owner_of,
     remove_masks_,
@@ -438,18 +437,3 @@ def test_a_soft_mask_keeps_the_dtype_of_a_bfloat16_weight():
     layer = nn.Linear(4, 3, dtype=torch.bfloat16)
     attach_soft_mask_(layer, "weight", torch.rand(3, 4))
     assert layer.weight.dtype == torch.bfloat16
-
-
-def test_masks_that_fit_pass_the_check():
-    model = small()
-    check_masks(model, {"3.weight": torch.ones(3, 16, dtype=torch.bool)})
-
-
-@pytest.mark.parametrize(
-    "name, shape, have",
-    [("3.weight", (16, 3), r"\(3, 16\)"), ("4.weight", (3, 16), "no such parameter")],
-    ids=["shape", "name"],
-)
-def test_a_mask_that_fits_no_parameter_is_refused(name, shape, have):
-    with pytest.raises(SubjectError, match=have):
-        check_masks(small(), {name: torch.ones(shape, dtype=torch.bool)})

@@ -22,39 +22,27 @@ COMMANDS = [
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
+def assert_runs(*arguments, cwd=None):
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
 def test_python_blocks_run(code, tmp_path):
     (tmp_path / "block.py").write_text(code)
-    done = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning", "block.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    assert_runs("-W", "error::DeprecationWarning", "block.py", cwd=tmp_path)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_run(command, tmp_path):
     words = [str(ROOT / w) if w.startswith("examples/") else w for w in command.split()[1:]]
-    done = subprocess.run(
-        [sys.executable, "-m", "secateur", *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    assert_runs("-m", "secateur", *words, cwd=tmp_path)
 
 
 def test_generated_pages_are_up_to_date():
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "build.py"), "--check"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    assert_runs(str(ROOT / "docs" / "build.py"), "--check")
 
 
 def test_the_method_of_the_readme_has_at_most_thirty_lines_of_code():

@@ -281,3 +281,18 @@ def test_the_lanes_of_a_grouped_transposed_convolution_stay_inside_a_group():
     assert [g.name for g in space] == ["0.weight", "1.weight"]
     with pytest.raises(SubjectError, match="4 does not divide its 2 input channels"):
         NM(2, 4).find(nn.Sequential(nn.ConvTranspose2d(8, 8, 3, groups=4)))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [("1.weight", (4, 3), r"\(4, 3\).*\(3, 4\)"), ("2.weight", (3, 4), "no group of this model")],
+    ids=["shape", "name"],
+)
+def test_a_keep_that_does_not_fit_is_refused_before_anything_changes(name, shape, message):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    before = copy.deepcopy(model.state_dict())
+    keep = Keep({"0.weight": torch.zeros(4, 4, dtype=torch.bool), name: torch.ones(shape, dtype=torch.bool)})
+    with pytest.raises(SubjectError, match=message):
+        Weights().apply_(model, Choice(keep))
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

@@ -69,9 +69,6 @@ from .masks import (
     attach_soft_mask_ as attach_soft_mask_,
 )
 from .masks import (
-    check_masks as check_masks,
-)
-from .masks import (
     masks_of as masks_of,
 )
 from .masks import (

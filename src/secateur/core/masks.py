@@ -6,7 +6,7 @@ through `deepcopy`, `state_dict` and device moves like any buffer, and `remove_m
 """
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -227,16 +227,3 @@ def adopt_torch_masks_(model: nn.Module) -> dict[str, Tensor]:
     for name, mask in found.items():
         attach_mask_(model, name, mask)
     return found
-
-
-def check_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Raise `SubjectError` unless every mask names a parameter of this model and has its shape."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name, mask in masks.items():
-        if name not in parameters or parameters[name].shape != mask.shape:
-            have = tuple(parameters[name].shape) if name in parameters else "no such parameter"
-            raise SubjectError(
-                f"a mask of shape {tuple(mask.shape)} does not fit: {have}",
-                where=f"parameter {name!r} of {type(model).__name__}",
-                mend="use the keep that was made for this architecture",
-            )

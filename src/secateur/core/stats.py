@@ -5,7 +5,7 @@ pass serves every score that asks. Whoever needs a statistic's type takes it fro
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -160,6 +160,3 @@ class Stats:
         """
         digest = hashlib.sha256(f"{self.seed}/{purpose}/{group.name}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-Collect = Callable[[Iterable[Statistic]], Mapping[tuple[str, Statistic], Tensor]]

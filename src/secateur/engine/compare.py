@@ -19,6 +19,7 @@ from secateur.core.progress import report
 from secateur.scale import run_jobs
 
 from .cells import DENSE, Bench, bench_from, copy_result, dense_config, run_cell
+from .sources import content_of
 from .tensors import tensor_hash, write_atomically
 
 _log = logging.getLogger(__name__)
@@ -118,6 +119,7 @@ def compare(
             mend="name the model and the task as on the command line, or use workers=1",
         )
     bench = bench_from(model, task, train)
+    goal = bench.task
     legs = heal if heal is not None else max(1.0, round(bench.task.training.epochs / 3))
     shared: Json = {
         "model": model if isinstance(model, str) else f"{type(model).__name__}-{tensor_hash(model.state_dict())[:12]}",
@@ -126,6 +128,8 @@ def compare(
         "structure": structure,
         "heal": legs,
         "device": device,
+        "content": [content_of(s) for s in (model, task) if isinstance(s, str)],
+        "training": [repr(goal.training), goal.batch_size, goal.epoch_steps()],
         "version": [__version__, torch.__version__],
     }
     configs = _configs(shared, methods, _targets(sparsity), _seeds(seeds))

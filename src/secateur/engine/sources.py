@@ -1,5 +1,6 @@
 """What MODEL and TASK mean on the command line and in YAML."""
 
+import hashlib
 import importlib.util
 import inspect
 from collections.abc import Callable
@@ -54,6 +55,15 @@ def task_from(source: str) -> Task:
             raise SubjectError(f"the factory gave a {type(task).__name__}", where=source, mend="return a secateur.Task")
         return task
     raise RecipeError(f"{source!r} names no task", where="TASK", mend="give builtin:NAME or path/to/file.py:factory")
+
+
+def content_of(source: str) -> str:
+    """A hash of what a name stands for on disk (the user's file, a saved folder), empty for names of ours or a hub.
+
+    A cell of a comparison that ran before the file was edited must not pass for one that ran after.
+    """
+    path = Path(source.rpartition(":")[0]) if ".py:" in source else Path(source) / "secateur.json"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
 
 
 def call_factory(source: str) -> Any:

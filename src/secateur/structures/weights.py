@@ -152,7 +152,7 @@ def _costs(matrix: Matrix, weights: int = 1) -> dict[str, float]:
 
 @torch.no_grad()
 def mask_(model: nn.Module, space: Space, choice: Choice) -> Plan:
-    """Write the choice's new values, then mask what goes, in place. Every name is checked before anything changes."""
+    """Write the choice's new values, then mask what goes, in place. Nothing changes unless all fits."""
     unknown = [name for name in choice.keep if name not in space]
     if unknown:
         raise SubjectError(
@@ -160,6 +160,13 @@ def mask_(model: nn.Module, space: Space, choice: Choice) -> Plan:
             where=type(model).__name__,
             mend="use a keep that the same structure made for this architecture",
         )
+    for name, keep in choice.keep.masks.items():
+        if tuple(keep.shape) != space[name].shape:
+            raise SubjectError(
+                f"a keep of shape {tuple(keep.shape)} cannot cover units of shape {space[name].shape}",
+                where=f"group {name!r} of {type(model).__name__}",
+                mend="use a keep that the same structure made for this architecture",
+            )
     for name, value in choice.values.items():
         module, leaf = owner_of(model, name)
         getattr(module, leaf).copy_(value)
