@@ -172,3 +172,12 @@ def test_finalizing_does_not_mistake_rounding_for_an_unfinished_schedule():
     model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(10)))
     pruner = sc.Pruner(model, "magnitude", total_steps=1, sparsity=0.6)  # 5.4 of 9: five go, below 0.6
     assert pruner.finalize().sparsity == pytest.approx(5 / 9)
+
+
+def test_a_structure_that_finds_no_group_says_so(model):
+    class Finds(sc.structures.Weights):
+        def find(self, subject):
+            return sc.core.Space(())
+
+    with pytest.raises(sc.SubjectError, match="found no group"):
+        sc.prune(model, sc.Recipe(structure=Finds(), score=sc.scores.Magnitude()), sparsity=0.5)

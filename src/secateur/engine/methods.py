@@ -4,7 +4,18 @@ from dataclasses import replace
 from typing import Any
 
 from secateur import budgets, recovery, schedules, scores, structures
-from secateur.core import Recipe, RecipeError, Space, Structure, Target, nearest, parts_of, registry, validated
+from secateur.core import (
+    Recipe,
+    RecipeError,
+    Space,
+    Structure,
+    SubjectError,
+    Target,
+    nearest,
+    parts_of,
+    registry,
+    validated,
+)
 from secateur.recovery import FineTune
 
 
@@ -50,7 +61,14 @@ def implied_target(recipe: Recipe, space: Space, sparsity: float | None) -> Targ
 
     Raises:
         RecipeError: none is given and none implied, or both and they differ.
+        SubjectError: the space has no group.
     """
+    if not len(space):
+        raise SubjectError(
+            "there is nothing to prune: the structure found no group",
+            where=type(recipe.structure).__name__,
+            mend="give it a subject that has what it prunes",
+        )
     implied = None
     if all(g.exact is not None for g in space):
         removed = sum((g.lane - (g.exact or 0)) * g.lanes for g in space)
