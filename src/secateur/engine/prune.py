@@ -103,15 +103,15 @@ def prune(
     if run is None:
         return job.run_(Device(device, mixed_precision), None)
     where = {"device": device, "mixed_precision": mixed_precision}
-    folder = RunFolder(run, job.config() | where, every_s=save_every_s)
-    if folder.finished:
-        folder.clear()
-        return job.finished(folder)
-    result = job.run_(Device(device, mixed_precision), folder)
-    if is_main_process():
-        result.save(folder.result, overwrite=True)
-        folder.clear()
-    return result
+    with RunFolder(run, job.config() | where, every_s=save_every_s, writes=is_main_process()) as folder:
+        if folder.finished:
+            folder.clear()
+            return job.finished(folder)
+        result = job.run_(Device(device, mixed_precision), folder)
+        if is_main_process():
+            result.save(folder.result, overwrite=True)
+            folder.clear()
+        return result
 
 
 def _one_target(sparsity: float | None, keep: float | None) -> float | None:
