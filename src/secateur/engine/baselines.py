@@ -22,14 +22,14 @@ Json = dict[str, Any]
 
 def dense_(model: nn.Module, task: Task, config: Json, folder: Path, trained: bool) -> Result:
     """The start of every cell of this seed: kept as it came and as trained, in place; saved like any result."""
-    run = RunFolder(folder / "run", config)
-    save_state(folder / "initial.safetensors", dict(model.state_dict()))
-    steps, curve = 0, {}
-    if not trained:
-        trainer = train_(model, task, seed=config["seed"], device=Device(config["device"]), title="dense", run=run)
-        steps, curve = trainer.done, trainer.curve.to_json()
-    save_state(folder / "trained.safetensors", dict(model.state_dict()))
-    return _saved(model, task, "dense", config, run, steps, curve)
+    with RunFolder(folder / "run", config) as run:
+        save_state(folder / "initial.safetensors", dict(model.state_dict()))
+        steps, curve = 0, {}
+        if not trained:
+            trainer = train_(model, task, seed=config["seed"], device=Device(config["device"]), title="dense", run=run)
+            steps, curve = trainer.done, trainer.curve.to_json()
+        save_state(folder / "trained.safetensors", dict(model.state_dict()))
+        return _saved(model, task, "dense", config, run, steps, curve)
 
 
 def small_dense(dense: nn.Module, task: Task, config: Json, folder: Path, bench: Bench) -> Result:
@@ -41,11 +41,10 @@ def small_dense(dense: nn.Module, task: Task, config: Json, folder: Path, bench:
     with seeded(seed):
         model = bench.narrow(width)
     longer = replace(task.training, epochs=task.training.epochs + config["heal"])
-    run = RunFolder(folder / "run", config)
-    trainer = train_(
-        model, replace(task, training=longer), seed=seed, device=Device(config["device"]), title="small-dense", run=run
-    )
-    return _saved(model, task, "small-dense", config, run, trainer.done, trainer.curve.to_json(), width=width)
+    goal, device = replace(task, training=longer), Device(config["device"])
+    with RunFolder(folder / "run", config) as run:
+        trainer = train_(model, goal, seed=seed, device=device, title="small-dense", run=run)
+        return _saved(model, task, "small-dense", config, run, trainer.done, trainer.curve.to_json(), width=width)
 
 
 def _saved(

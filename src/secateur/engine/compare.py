@@ -19,6 +19,7 @@ from .comparison import Comparison
 from .environment import environment
 from .fairness import Budget
 from .jsonfile import write_json
+from .lock import held
 from .pool import Engine, check_engine, run_cells
 from .sources import content_of
 from .sweep import cell_configs, contenders, methods_from, seeds_from, targets_from
@@ -113,10 +114,11 @@ def compare(
         labels = [spell_call(id, settings) for id, settings in chosen]
         command = compare_command(found.protocol, labels, targets, ways, numbers, str(folder))
     configs = [{**config, "command": cell_command(config, found.protocol, command)} for config in configs]
-    _describe(found, configs, command)
     names = {"model": model, "task": task, "train": train, "small_dense": small_dense}
-    found.rows = run_cells(configs, found.folder / "cells", bench, names if named else None, workers, engine)
-    _store(found)
+    with held(found.folder):
+        _describe(found, configs, command)
+        found.rows = run_cells(configs, found.folder / "cells", bench, names if named else None, workers, engine)
+        _store(found)
     return found
 
 

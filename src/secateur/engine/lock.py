@@ -13,7 +13,7 @@ import platform
 import secrets
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,22 @@ class Lock:
             os.close(self._handle)
             self._handle = None
             _held.discard(self)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """A folder that is made and belongs to this process for the length of a block; `CheckpointError` as of `Lock`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = Lock(folder / ".lock")
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(str(error), where=str(folder), mend="choose a folder that can be written") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _forget_all() -> None:
