@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from secateur.core import CheckpointError, RecipeError, require
+from secateur.core.files import once, read_small
 from secateur.tasks import builtin_model, builtin_name
 
 from .manifest import MOST_JSON
-from .reading import once, read_small
 
 Factory = Callable[[], nn.Module]
 _DEEP = re.compile("layer|depth|block|expert|label|repeat|stage")

@@ -1,5 +1,6 @@
 """Recipe files: YAML, validated at the door into the same classes that Python uses; errors name line and key."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from secateur.core import Recipe, RecipeError, nearest, registry
+from secateur.core import CheckpointError, Recipe, RecipeError, nearest, registry
+from secateur.core.files import read_small
 from secateur.core.validate import check_setting
 
 from .methods import build_part
@@ -55,11 +57,10 @@ def read_recipe(path: str | Path) -> Loaded:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"it cannot be read: {error}", where=str(path), mend="give a YAML file") from error
-    if len(text) > _LONGEST:
-        raise RecipeError("it is longer than a recipe can be", where=str(path), mend="give a recipe file")
+        text = read_small(Path(os.path.realpath(path)), _LONGEST).decode()
+    except (CheckpointError, UnicodeDecodeError) as error:
+        what = error.what if isinstance(error, CheckpointError) else f"it cannot be read: {error}"
+        raise RecipeError(what, where=str(path), mend="give a YAML file") from error
     data, lines = _parse(text, path)
     file = _file(data, lines, path)
     if (file.method is None) == (file.recipe is None):
