@@ -1,5 +1,6 @@
 """Files that others wrote: only plain ones are opened, and none is read that is larger than it can be."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -36,6 +37,13 @@ def unreadable(path: Path, error: Exception) -> CheckpointError:
     """The error for a file that cannot be read."""
     told = (str(error).splitlines() or [type(error).__name__])[0][:300]
     return CheckpointError(f"the file cannot be read: {told}", where=str(path), mend="restore it from a copy")
+
+
+def unwritable(path: Path, error: OSError) -> CheckpointError:
+    """The error for a place that cannot be written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    mend = "free some space, or choose another place" if full else "choose a place that can be written"
+    return CheckpointError(str(error), where=str(path), mend=mend)
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from secateur.core import CheckpointError
-from secateur.core.files import once, read_small
+from secateur.core.files import once, read_small, unwritable
 
 from .lock import Lock
 from .tensors import load_state, save_state, write_atomically
@@ -87,9 +87,7 @@ class RunFolder:
         except OSError as error:
             if error.errno in _UNWRITABLE and self.finished:
                 return  # a finished run on a read-only medium is only read
-            raise CheckpointError(
-                str(error), where=str(self.path), mend="choose a run folder that can be written"
-            ) from error
+            raise unwritable(self.path, error) from error
 
     def _open(self, file: Path, wanted: Mapping[str, Any]) -> None:
         if not os.path.lexists(file):
