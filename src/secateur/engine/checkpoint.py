@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from secateur.core import MASK_SUFFIX, CheckpointError, Keep, Plan, masks_of, remove_masks_
+from secateur.core import MASK_SUFFIX, CheckpointError, Keep, Plan, masks_of
 from secateur.graph import names_by_tensor
 
 from .base import Factory, build, reads_values
@@ -102,6 +102,7 @@ def load(
         )
     with _Stored(folder, _MODEL, manifest, verify, device) as stored:
         plan = Plan.from_json(manifest.get("plan"))
+        plan = plan if masks else plan.without_masks()
         before = rng_state()
         try:
             # code that we do not know may not survive the meta device
@@ -110,8 +111,6 @@ def load(
             set_rng_state(before)
         if factory is not None:
             _fill_(model, plan, manifest, stored)
-    if not masks:
-        remove_masks_(model)
     return model.to(device).eval()
 
 

@@ -17,9 +17,9 @@ from typing import Any, Literal
 import xxhash
 
 from secateur.core import CheckpointError, RecipeError
+from secateur.core.files import once, open_plain, read_small
 
 from .folders import as_it_was
-from .reading import once, open_plain, read_small
 
 FORMAT = 2
 MOST_JSON = 16 << 20
