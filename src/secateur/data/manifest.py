@@ -1,5 +1,6 @@
 """Manifest of a pruned data set: sorted sample ids, one a line, with the size of the whole in the first line."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from secateur.core import CheckpointError, Keep
-from secateur.core.files import open_plain
+from secateur.core.files import open_plain, unwritable
 
 _HEAD = "# samples of "
 _MOST_SAMPLES, _LONGEST_LINE = 1 << 30, 40
@@ -29,6 +30,10 @@ def write_ids(keep: Keep, path: str | Path) -> int:
             file.write(f"{_HEAD}{keep['samples'].numel()}\n" + "".join(f"{i}\n" for i in ids))
     except FileExistsError as error:
         raise CheckpointError("the file is there already", where=str(path), mend="choose another name") from error
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            Path(path).unlink()
+        raise unwritable(Path(path), error) from error
     return len(ids)
 
 

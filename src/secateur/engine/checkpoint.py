@@ -22,7 +22,7 @@ from .base import Factory, build, reads_values
 from .bounds import Bounds
 from .folders import as_it_was
 from .folders import write_folder as write_folder
-from .manifest import Check, Verify
+from .manifest import Check
 from .manifest import read_manifest as read_manifest
 from .manifest import write_manifest as write_manifest
 from .reading import Layout, TensorFile
@@ -77,7 +77,7 @@ def load(
     factory: Factory | None = None,
     masks: bool = False,
     device: Any = "cpu",
-    verify: Verify = "xxh3",
+    verify: str = "xxh3",
 ) -> Any:
     """The pruned model of a saved folder: the base built without weights, the plan replayed, the tensors read.
 
@@ -120,7 +120,7 @@ class _Stored:
     So tensors that do not fit the architecture are refused before memory is taken for them.
     """
 
-    def __init__(self, folder: Path, name: str, manifest: Mapping[str, Any], verify: Verify, device: Any) -> None:
+    def __init__(self, folder: Path, name: str, manifest: Mapping[str, Any], verify: str, device: Any) -> None:
         self.folder, self._device = folder, device
         self._check = Check(folder, name, manifest, verify)
         self._file = TensorFile(self._check.file)
@@ -171,7 +171,7 @@ def _has_meta(model: nn.Module) -> bool:
     return any(t.is_meta for t in tensors)
 
 
-def load_keep(folder: str | Path, *, verify: Verify = "xxh3") -> Keep:
+def load_keep(folder: str | Path, *, verify: str = "xxh3") -> Keep:
     """What stays, of a saved result: per weight tensor in its own shape, or per group of samples.
 
     Args:
