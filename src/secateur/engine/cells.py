@@ -119,7 +119,8 @@ def _measured(config: Json, cells: Path, folder: Path, bench: Bench) -> Json:
 def dense_config(config: Mapping[str, Any]) -> Json:
     """The dense cell that a cell starts from: the same under every protocol."""
     free = dict.fromkeys(("structure", "recovery", "heal", "budget"))
-    return {**config, **free, "method": DENSE, "settings": {}, "sparsity": 0.0}
+    same = {key: value for key, value in config.items() if key != "narrow"}
+    return {**same, **free, "method": DENSE, "settings": {}, "sparsity": 0.0}
 
 
 def _row(result: Result, config: Json, folder: Path, dense: nn.Module, task: Task, before: Json | None) -> Json:

@@ -93,12 +93,12 @@ def compare(
         "heal": healed,
         "budget": budget,
         "device": device,
-        "content": [content_of(s) for s in (model, task, small_dense) if isinstance(s, str)],
+        "content": [content_of(s) for s in (model, task) if isinstance(s, str)],
         "training": [repr(training), bench.task.batch_size, bench.task.epoch_steps()],
         "version": [__version__, torch.__version__],
     }
     cells, left_out = contenders(chosen, targets, ways, structure)
-    narrow = small_dense if isinstance(small_dense, str) else None
+    narrow = [small_dense, content_of(small_dense)] if isinstance(small_dense, str) else []
     configs = cell_configs(shared, cells, numbers, targets if small_dense else (), narrow)
     metric = next(iter(bench.task.metrics), "loss")
     found = Comparison(
