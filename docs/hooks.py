@@ -36,6 +36,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages that exist only in the site."""
     made = {"reference/index.md": _overview(), "reference/cli.md": _command_line()}
     made |= {uri: (ROOT / name).read_text(encoding="utf-8") for name, uri in COPIED.items()}
+    made["index.md"] = "---\nhide: [navigation]\n---\n" + made["index.md"]
     made |= {uri: _api_page(package) for uri, package in _api_pages().items()}
     for uri, text in made.items():
         files.append(File.generated(config, uri, content=text))
@@ -104,10 +105,7 @@ def _api_pages() -> dict[str, str]:
 
 
 def _api_titles() -> dict[str, str]:
-    return {
-        uri: package if package == "secateur" else f"sc.{package.split('.')[1]}"
-        for uri, package in _api_pages().items()
-    }
+    return {uri: package.replace("secateur.", "sc.") for uri, package in _api_pages().items()}
 
 
 def _api_page(package: str) -> str:
@@ -138,7 +136,7 @@ def _overview() -> str:
     lines[2] += " [a page of its own](cli.md)."
     for package in _api_pages().values():
         shown = [p for p in public_api.names(package) if p.path in public_api.everything()]
-        title = "sc" if package == "secateur" else package.replace("secateur", "sc", 1)
+        title = package.replace("secateur", "sc", 1)
         links = (f"[`{p.name}`][{p.path}]" for p in sorted(shown, key=_in_order))
         lines += [f"## {title}", "", f"{public_api.summary(package)}", "", " · ".join(links), ""]
     return "\n".join(lines)
@@ -166,7 +164,7 @@ def _command_line() -> str:
         lines += ["", f"## secateur {words}", "", text.strip(), ""]
         if example:
             lines += ["```bash", example.strip(), "```", ""]
-        lines += ["| | | |", "|---|---|---|", *map(_parameter, command.params)]
+        lines += ["| argument | what | default |", "|---|---|---|", *map(_parameter, command.params)]
     return "\n".join(lines) + "\n"
 
 
@@ -174,9 +172,8 @@ def _parameter(p: Any) -> str:
     names = ", ".join(f"`{o}`" for o in (*sorted(p.opts, key=len, reverse=True), *p.secondary_opts) if o != "--")
     if p.param_type_name == "argument":
         return f"| `{p.name.upper()}` | {_cell(p.help)} | required |"
-    default = (
-        "required" if p.required else "" if p.default in (None, False) or callable(p.default) else f"`{p.default}`"
-    )
+    silent = p.default in (None, False, [], ()) or callable(p.default)
+    default = "required" if p.required else "" if silent else f"`{p.default}`"
     return f"| {names} | {_cell(p.help)} | {default} |"
 
 
