@@ -3,6 +3,7 @@
 The README, the registry, the stubs and the command line are the only sources; nothing here is written to the tree.
 """
 
+import posixpath
 import re
 import sys
 from collections.abc import Iterator
@@ -46,24 +47,22 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Mend links of copied pages, dress cards, and link the names of the API and of commands."""
     uri = page.file.src_uri
-    for name, copied in COPIED.items():
-        if uri == copied:
-            markdown = _relinked(markdown, name)
+    markdown = _relinked(markdown, uri)
     if uri.removeprefix("methods/").removesuffix(".md") in registry.entries():
         markdown = _dressed(markdown)
     return markdown if uri.startswith("reference/") else _linked(markdown, uri)
 
 
-def _relinked(markdown: str, name: str) -> str:
-    """Links that are right in the repository, as they must be in the site; the site has no other files."""
+def _relinked(markdown: str, uri: str) -> str:
+    """Links that are right in the repository, as they must be in the site; links to what the site lacks become text."""
+    here = next((ROOT / name for name, copied in COPIED.items() if copied == uri), ROOT / "docs" / uri).parent
 
     def mended(link: re.Match[str]) -> str:
-        target = (ROOT / name).parent / link[2]
-        path = target.resolve().relative_to(ROOT).as_posix()
-        site = COPIED.get(path, path.removeprefix("docs/") if path.startswith("docs/") else None)
-        return f"[{link[1]}]({site}{link[3] or ''})" if site else link[1]
+        target = (here / link[2]).resolve().relative_to(ROOT).as_posix()
+        site = COPIED.get(target) or (target.removeprefix("docs/") if target.startswith("docs/") else None)
+        return f"[{link[1]}]({posixpath.relpath(site, posixpath.dirname(uri))}{link[3] or ''})" if site else link[1]
 
-    return re.sub(r"\[([^\]]+)\]\((?!\w+:|#)([^)#]+)(#[^)]*)?\)", mended, markdown)
+    return re.sub(r"\[([^\]]+)\]\((?!\w+:|#)([^)#\s]+)(#[^)]*)?\)", mended, markdown)
 
 
 def _dressed(markdown: str) -> str:
