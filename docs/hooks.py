@@ -47,10 +47,19 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Mend links of copied pages, dress cards, and link the names of the API and of commands."""
     uri = page.file.src_uri
-    markdown = _relinked(markdown, uri)
+    markdown = _relinked(_plain_bars(markdown), uri)
     if uri.removeprefix("methods/").removesuffix(".md") in registry.entries():
         markdown = _dressed(markdown)
     return markdown if uri.startswith("reference/") else _linked(markdown, uri)
+
+
+def _plain_bars(markdown: str) -> str:
+    """A bar in the code of a table's cell needs a backslash on a code host, and shows it here."""
+    rows = (
+        re.sub(r"`[^`]*`", lambda code: code[0].replace("\\|", "|"), line) if line.startswith("|") else line
+        for line in markdown.split("\n")
+    )
+    return "\n".join(rows)
 
 
 def _relinked(markdown: str, uri: str) -> str:
@@ -91,7 +100,7 @@ def _linked(markdown: str, uri: str) -> str:
             return code[0]
         seen.add(text)
         if path in known:
-            return f"[`{text}`][{path}]"
+            return f"[`{text}`][{public_api.anchor(path)}]"
         return f"[`{text}`]({up}reference/cli.md#secateur-{command})" if command in _commands() else code[0]
 
     parts = re.split(r"(^```.*?^```$)", markdown, flags=re.S | re.M)
@@ -116,12 +125,21 @@ def _api_page(package: str) -> str:
         (here if public.path in shown else elsewhere).append(public)
     lines = [f"::: {package}", "    options: {heading_level: 1, members: false, show_symbol_type_heading: false}", ""]
     if elsewhere:
-        links = (f"[`{p.name}`][{by_home[public_api.defined_in(p.home)]}]" for p in elsewhere)
+        links = (f"[`{p.name}`][{public_api.anchor(by_home[public_api.defined_in(p.home)])}]" for p in elsewhere)
         lines += [f"On other pages: {', '.join(links)}.", ""]
     for public in sorted(here, key=_in_order) if package == public_api.ROOT else here:
-        module = public_api.is_module(public.path)
-        lines += [f"::: {public.path}", *(["    options: {members: false}"] if module else []), ""]
+        lines += _entry(public)
     return "\n".join(lines)
+
+
+def _entry(public: public_api.Public) -> list[str]:
+    """The directive of one name."""
+    if not public_api.is_module(public.path):
+        return [f"::: {public.path}", ""]
+    if public.home == public.path:
+        return [f"::: {public.path}", "    options: {members: false}", ""]
+    # as users write it, although griffe sees the file first
+    return [f"::: {public_api.anchor(public.path)}", f"    options: {{heading: {public.path}}}", ""]
 
 
 def _in_order(public: public_api.Public) -> tuple[bool, bool, str]:
@@ -136,7 +154,7 @@ def _overview() -> str:
     for package in _api_pages().values():
         shown = [p for p in public_api.names(package) if p.path in public_api.everything()]
         title = package.replace("secateur", "sc", 1)
-        links = (f"[`{p.name}`][{p.path}]" for p in sorted(shown, key=_in_order))
+        links = (f"[`{p.name}`][{public_api.anchor(p.path)}]" for p in sorted(shown, key=_in_order))
         lines += [f"## {title}", "", f"{public_api.summary(package)}", "", " · ".join(links), ""]
     return "\n".join(lines)
 

@@ -58,8 +58,14 @@ def defined_in(home: str) -> str:
 
 
 def is_module(path: str) -> bool:
-    """Whether a public name is a file of its own, such as `core.registry`."""
+    """Whether a file has this path: `core.registry` is one, and `core.count` is a function in a file of its name."""
     return (SOURCE / Path(*path.split("."))).with_suffix(".py").is_file()
+
+
+def anchor(path: str) -> str:
+    """Where the entry of a public path stands: a file hides the name in it that is called like it."""
+    home = next((p.home for p in _imported(path.rpartition(".")[0]) if p.path == path), path)
+    return home if is_module(path) else path
 
 
 def summary(package: str) -> str:

@@ -9,6 +9,7 @@ import sys
 import markdown_pages as pages
 import public_api
 import pytest
+import yaml
 
 ROOT = pages.ROOT
 README = ROOT / "README.md"
@@ -69,7 +70,7 @@ def test_relative_links_lead_to_files_of_the_repository():
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
-    assert_runs("-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder))
+    assert_runs("-m", "mkdocs", "build", "--strict", "--site-dir", str(folder))
     return folder
 
 
@@ -79,7 +80,7 @@ def text_of(site, pattern):
 
 def test_every_public_name_has_its_entry(site):
     reference = text_of(site, "reference/*.html")
-    missing = [path for path in public_api.everything() if f'id="{path}"' not in reference]
+    missing = [path for path in public_api.everything() if f'id="{public_api.anchor(path)}"' not in reference]
     assert not missing
 
 
@@ -116,3 +117,14 @@ def test_no_page_asks_another_host_for_anything(site):
     for page in site.rglob("*.html"):
         loaded = re.findall(r"""<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=["'](\w+:)?//""", page.read_text())
         assert not loaded, page.name
+
+
+def test_a_dead_link_fails_the_build(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page.md").write_text("# Page\n")
+    (tmp_path / "docs" / "index.md").write_text("# Home\n\n[a](page.md#nowhere) [b](nowhere.md) [`c`][secateur.none]\n")
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    small = {k: config[k] for k in ("site_name", "strict", "theme", "validation", "plugins")}
+    (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(small))
+    with pytest.raises(AssertionError, match="Aborted with 3 warnings in strict mode"):
+        assert_runs("-m", "mkdocs", "build", cwd=tmp_path)
