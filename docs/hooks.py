@@ -21,7 +21,7 @@ import public_api
 
 ROOT = Path(__file__).parent.parent
 COPIED = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "benchmarks/README.md": "benchmarks.md"}
-VERDICTS = {"Holds": "success", "Does not hold": "failure", "Undecided": "question", "Not measured yet": "info"}
+VERDICTS = {"Holds": "success", "Does not hold": "failure", "Undecided": "warning", "Not measured yet": "info"}
 
 
 def on_config(config: Any) -> Any:

@@ -37,7 +37,8 @@ class Block:
     @property
     def commands(self) -> list[str]:
         """Lines of bash that are ours to run."""
-        return [line for line in self.code.splitlines() if self.language == "bash" and line.startswith("secateur ")]
+        lines = self.code.replace("\\\n", " ").splitlines() if self.language == "bash" else []
+        return [line for line in lines if line.startswith("secateur ")]
 
 
 def blocks(page: Path) -> list[Block]:
