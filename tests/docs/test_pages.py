@@ -10,6 +10,7 @@ import markdown_pages as pages
 import public_api
 import pytest
 import yaml
+from griffe_names import apart
 
 ROOT = pages.ROOT
 README = ROOT / "README.md"
@@ -95,6 +96,12 @@ def test_entries_carry_signatures_and_docstrings(site):
     reference = html.unescape(re.sub(r"<[^>]+>", "", text_of(site, "reference/secateur.html")))
     assert "Prune a subject, heal it, measure it." in reference
     assert re.search(r"sparsity\s*:\s*float \| None = None", reference)
+
+
+def test_arguments_that_share_a_line_of_a_docstring_are_two():
+    assert apart("X.\n\nArgs:\n    a, b: of\n        both.\n    c: of c.\n\nRaises:\n    A, B: why.\n") == (
+        "X.\n\nArgs:\n    a: of\n        both.\n    b: of\n        both.\n    c: of c.\n\nRaises:\n    A, B: why.\n"
+    )
 
 
 def test_every_command_has_its_entry(site):
