@@ -18,7 +18,7 @@ from .contender import pruned
 from .jsonfile import read_json, write_json
 from .result import Result
 from .runfolder import fingerprint
-from .tensors import load_state
+from .tensors import load_state, sweep_halves
 
 _log = logging.getLogger(__name__)
 Json = dict[str, Any]
@@ -70,6 +70,7 @@ def run_cell(config: Json, cells: Path, bench: Bench) -> Json:
     begin = time.process_time()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep_halves(folder)
         write_json(folder / "cell.json", config)
         found = _measured(config, cells, folder, bench)
         found = {**place(config), "folder": folder.name, **found, "cpu_seconds": time.process_time() - begin}

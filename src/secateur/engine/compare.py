@@ -23,7 +23,7 @@ from .lock import held
 from .pool import Engine, check_engine, run_cells
 from .sources import content_of
 from .sweep import cell_configs, contenders, methods_from, seeds_from, targets_from
-from .tensors import tensor_hash
+from .tensors import sweep_halves, tensor_hash
 
 Json = dict[str, Any]
 FORMAT = 1
@@ -116,6 +116,7 @@ def compare(
     configs = [{**config, "command": cell_command(config, found.protocol, command)} for config in configs]
     names = {"model": model, "task": task, "train": train, "small_dense": small_dense}
     with held(found.folder):
+        sweep_halves(found.folder)
         _describe(found, configs, command)
         found.rows = run_cells(configs, found.folder / "cells", bench, names if named else None, workers, engine)
         _store(found)

@@ -74,6 +74,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.unlink()
 
 
+def sweep_halves(folder: Path) -> None:
+    """Remove the temporary files that killed writers left; nobody else may be writing there."""
+    for half in folder.glob(".*." + "[0-9a-f]" * 8):
+        half.unlink(missing_ok=True)
+
+
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and bytes, in the order of names."""
     digest = hashlib.sha256()
