@@ -38,7 +38,7 @@ _TYPES = {
     "C64": torch.complex64,
 }
 _MOST_HEADER, _MOST_DIMENSIONS, _MOST_SIZE = 16 << 20, 32, 1 << 62
-_CHUNK, _HUGE_PAGE = 1 << 20, 2 << 20
+_CHUNK, _HUGE_PAGE = 1 << 18, 2 << 20
 
 
 @runtime_checkable
@@ -167,7 +167,8 @@ def _block(size: int) -> Any:
     """Memory that nobody else sees; it goes with the last tensor in it."""
     if size < _HUGE_PAGE or not hasattr(mmap, "MAP_PRIVATE"):
         return bytearray(max(1, size))
-    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    whole = -(-size // _HUGE_PAGE) * _HUGE_PAGE
+    block = mmap.mmap(-1, whole, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         try:
             block.madvise(mmap.MADV_HUGEPAGE)
