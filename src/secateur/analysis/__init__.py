@@ -1,5 +1,6 @@
-"""What pruning did to the model. Today: where two keeps agree, and whether more than chance would have it."""
+"""What pruning did to the model: where two keeps agree beyond chance, and how sure a mean over seeds is."""
 
+from .intervals import mean_interval
 from .overlap import Overlap, overlaps
 
-__all__ = ["Overlap", "overlaps"]
+__all__ = ["Overlap", "mean_interval", "overlaps"]

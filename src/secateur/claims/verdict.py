@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from secateur.analysis import mean_interval
 from secateur.core import NumericsError, RecipeError
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -79,16 +80,8 @@ class Judgement:
 
 
 def t_interval(differences: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Student's interval of the mean: mean -+ t(n - 1) s / sqrt(n). One number is its own interval."""
-    n = len(differences)
-    mean = math.fsum(differences) / n
-    if n == 1:
-        return mean, mean
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
-
-    spread = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1))
-    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * spread / math.sqrt(n)
-    return mean - half, mean + half
+    """Student's interval of the mean; one number is its own interval, as exact claims have one."""
+    return mean_interval(differences, confidence) or (differences[0], differences[0])
 
 
 def verdict(expect: Expect, low: float, high: float) -> str:
