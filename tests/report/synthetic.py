@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 LAYERS = {"conv1.weight": (16, 1, 3, 3), "conv2.weight": (32, 16, 3, 3), "conv3.weight": (64, 32, 3, 3)}
 LAYERS |= {"fc1.weight": (64, 256), "fc2.weight": (10, 64)}
 METHODS = ("magnitude", "lamp", "gmp", "imp", "snip", "grasp", "rigl", "set", "wanda", "random")
+PLACE = ("method", "settings", "label", "tuned", "sparsity", "structure", "recovery", "seed", "command", "folder")
 VERSIONS = {"secateur": "0.1.0", "torch": "2.9.0", "python": "3.11.7"}
 
 

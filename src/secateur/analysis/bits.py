@@ -26,7 +26,7 @@ class Packed:
     sizes: NDArray[np.int64]
 
 
-def pack(masks: Mapping[str, Bytes], sizes: Mapping[str, int]) -> Packed:
+def pack(masks: Mapping[str, NDArray[np.generic]], sizes: Mapping[str, int]) -> Packed:
     """The masks of the groups in `sizes`; a group without a mask is dense.
 
     Raises:
@@ -51,13 +51,14 @@ def packed_iou(first: Packed, second: Packed) -> Overlap:
     return Overlap(_share(joint, a + b - joint), _share(random, a + b - random))
 
 
-def _trimmed(mask: Bytes, size: int, name: str) -> Bytes:
+def _trimmed(mask: NDArray[np.generic], size: int, name: str) -> Bytes:
     """With zeros behind the last weight, whatever a foreign writer put there."""
     if mask.dtype != np.uint8 or mask.shape != (-(-size // 8),):
         raise ValueError(f"the mask of {name!r} is {mask.size} values of {mask.dtype}, for {size} weights")
-    if size % 8 == 0 or mask[-1] >> (size % 8) == 0:
-        return mask
-    return np.concatenate([mask[:-1], mask[-1:] & ((1 << size % 8) - 1)]).astype(np.uint8)
+    whole = mask.astype(np.uint8, copy=False)
+    if size % 8 == 0 or whole[-1] >> (size % 8) == 0:
+        return whole
+    return np.concatenate([whole[:-1], whole[-1:] & ((1 << size % 8) - 1)]).astype(np.uint8)
 
 
 def _whole(size: int) -> Bytes:

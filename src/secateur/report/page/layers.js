@@ -21,6 +21,18 @@ const heatBar = (title) => ({
   x: 0, xanchor: "left", y: 1, yanchor: "bottom", ypad: 8, xpad: 0, outlinewidth: 0, tickformat: ".0%", nticks: 5,
 });
 
+// black or white on each cell, whichever reads better; plotly's own choice is too faint on the middle of the scale
+function cellTexts(values, textOf) {
+  const cells = values.flatMap((row, i) => row.map((v, j) => [i, j, v])).filter(([, , v]) => v !== null);
+  return [[(v) => v < 0.47, "#ffffff"], [(v) => v >= 0.47, "#000000"]].map(([fits, color]) => {
+    const inside = cells.filter(([, , v]) => fits(v));
+    return {
+      x: inside.map(([, j]) => j), y: inside.map(([i]) => i), text: inside.map(([i, j]) => textOf(i, j)),
+      mode: "text", textfont: { size: narrow() ? 10 : 11.5, color }, hoverinfo: "skip",
+    };
+  });
+}
+
 function drawLayers() {
   const names = data.layers.names;
   const rows = rowsOfLayers();
@@ -36,21 +48,18 @@ function drawLayers() {
     hovertext: rows.map((row, i) => row.v.map((v, j) => `<b>${inPlot(names[j])}</b><br>${inPlot(labels[i])}<br>${v === null ? "not pruned" : `${percent(v)} removed`}`)),
     colorbar: heatBar("share of the layer that is removed"),
   };
-  if (names.length <= (small ? 5 : 14)) {
-    trace.text = rows.map((row) => row.v.map((v) => (v === null ? "" : digits(100 * v, 3))));
-    trace.texttemplate = "%{text}";
-    trace.textfont = { size: 11 };
-  }
+  const written = names.length <= (small ? 5 : 14) && rows.length <= 60;
+  const words = written ? cellTexts(trace.z, (i, j) => digits(100 * trace.z[i][j], 3)) : [];
   const layout = layoutOf({
     height: 120 + Math.max(1, rows.length) * (rows.length > 40 ? 15 : 24) + (small ? 30 : 20),
-    margin: { l: 8, r: 12, t: 62, b: 8 },
-    xaxis: { ...ticks(names, small ? 12 : 22, small ? 10 : 40), tickangle: names.length > (small ? 3 : 8) ? -45 : 0, showgrid: false, ticks: "" },
-    yaxis: { ...ticks(labels, small ? 18 : 40, 200), autorange: "reversed", showgrid: false, ticks: "" },
+    margin: { l: 8, r: 12, t: 20, b: 8 },
+    xaxis: { ...ticks(names, small ? 12 : 22, small ? 10 : 40), tickangle: names.length > (small ? 3 : 8) ? -45 : 0, range: [-0.5, names.length - 0.5], showgrid: false, ticks: "" },
+    yaxis: { ...ticks(labels, small ? 18 : 40, 200), range: [rows.length - 0.5, -0.5], showgrid: false, ticks: "" },
   });
   if (rows.length > 40) layout.yaxis.tickfont = { size: 10 };
   const box = find("layers-plot");
   box.setAttribute("aria-label", `Share removed in each of ${names.length} layers, for ${rows.length} methods and sparsities.`);
-  Plotly.react(box, [trace], layout, plotOptions("layers"));
+  Plotly.react(box, [trace, ...words], layout, plotOptions("layers"));
 }
 
 function startLayers() {

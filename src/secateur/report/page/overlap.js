@@ -12,8 +12,8 @@ function drawOverlap() {
   const names = matrix.groups.map((g) => seriesName(groups[g].s));
   const small = narrow();
   const cell = (i, j) => {
-    const iou = matrix.iou[i][j];
-    return i === j ? "" : iou === null ? "–" : `${iou.toFixed(2)}<br>chance ${matrix.chance[i][j].toFixed(2)}`;
+    const chance = matrix.chance[i][j].toFixed(2);
+    return `<b>${matrix.iou[i][j].toFixed(2)}</b><br>${names.length > (small ? 2 : 8) ? "" : "chance "}${chance}`;
   };
   const hover = (i, j) => {
     const pair = `<b>${inPlot(names[i])}</b><br><b>${inPlot(names[j])}</b>`;
@@ -30,19 +30,19 @@ function drawOverlap() {
     hoverinfo: "text", hovertext: table(hover),
     colorbar: { ...heatBar("intersection over union of kept weights"), tickformat: ".1f" },
   };
-  if (names.length <= (small ? 3 : 9)) Object.assign(trace, { text: table(cell), texttemplate: "%{text}", textfont: { size: 11 } });
+  const words = names.length <= (small ? 4 : 12) ? cellTexts(trace.z, cell) : [];
   const most = small ? 14 : 26;
   const layout = layoutOf({
     height: Math.min(760, 190 + names.length * (small ? 52 : 58)),
-    margin: { l: 8, r: 12, t: 62, b: 8 },
-    xaxis: { ...ticks(names, most, 60), showgrid: false, ticks: "", tickangle: names.length > (small ? 2 : 4) ? -40 : 0 },
-    yaxis: { ...ticks(names, most, 60), showgrid: false, ticks: "", autorange: "reversed" },
+    margin: { l: 8, r: 12, t: 20, b: 8 },
+    xaxis: { ...ticks(names, most, 60), range: [-0.5, names.length - 0.5], showgrid: false, ticks: "", tickangle: names.length > (small ? 2 : 4) ? -40 : 0 },
+    yaxis: { ...ticks(names, most, 60), showgrid: false, ticks: "", range: [names.length - 0.5, -0.5] },
   });
   const box = find("overlap-plot");
   box.setAttribute("aria-label", `Overlap of the masks of ${names.length} methods at ${targetName(matrix.p)}.`);
   const limited = matrix.seeds < matrix.of ? ` Only the first ${matrix.seeds} of ${matrix.of} seeds were compared, because there are so many weights.` : "";
   find("overlap-note").textContent = `Means over ${matrix.seeds === 1 ? "one seed" : `${matrix.seeds} seeds`}, masks of the same seed against each other.${limited}`;
-  Plotly.react(box, [trace], layout, plotOptions("overlap"));
+  Plotly.react(box, [trace, ...words], layout, plotOptions("overlap"));
 }
 
 function startOverlap() {

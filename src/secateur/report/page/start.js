@@ -38,11 +38,14 @@ startTheme();
 startDetails();
 startTable();
 document.querySelectorAll(".legend").forEach(legendOf);
-if (data.metrics.length && data.costs.length && groups.length) startTradeoff();
-else absent("tradeoff", "No run has a metric yet.");
-startLayers();
-startOverlap();
-startCurves();
+// plotly comes behind this script, so that the table need not wait for it
+addEventListener("DOMContentLoaded", () => {
+  if (data.metrics.length && data.costs.length && groups.length) startTradeoff();
+  else absent("tradeoff", "No run has a metric yet.");
+  startLayers();
+  startOverlap();
+  startCurves();
+});
 addEventListener("beforeprint", drawAll);
 let wasNarrow = narrow();
 addEventListener("resize", () => {

@@ -147,6 +147,17 @@ function costNote(shown) {
   return "";
 }
 
+// ticks at 1, 2 and 5, or at whole decades where there are many
+function logAxis(shown) {
+  const values = shown.map((g) => costAt(groups[g])).filter((v) => v > 0);
+  const low = Math.floor(Math.log10(Math.min(...values)));
+  const high = Math.ceil(Math.log10(Math.max(...values)));
+  const steps = high - low > 3 ? [1] : [1, 2, 5];
+  const tickvals = [];
+  for (let k = low; k <= high && tickvals.length < 60; k++) tickvals.push(...steps.map((step) => step * 10 ** k));
+  return { type: "log", tickmode: "array", tickvals };
+}
+
 function drawTradeoff() {
   const metric = data.metrics[state.metric];
   const cost = data.costs[state.cost];
@@ -166,7 +177,7 @@ function drawTradeoff() {
     ...denseLines(shown),
     xaxis: {
       title: { text: upper(cost.name) + (cost.unit ? ` (${cost.unit})` : ""), standoff: 8 },
-      type: find("log").checked ? "log" : "linear", tickformat: counts ? "~s" : "~g", nticks: narrow() ? 5 : 10,
+      tickformat: counts ? "~s" : "~g", nticks: narrow() ? 5 : 10, ...(find("log").checked ? logAxis(shown) : {}),
     },
     yaxis: { title: { text: `${inPlot(upper(metric.name))} (${metric.lower ? "less" : "more"} is better)`, standoff: 8 } },
   });
