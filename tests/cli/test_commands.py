@@ -164,7 +164,7 @@ def test_a_comparison_leaves_tables_and_goes_on_where_it_was(tmp_path):
     first = secateur(*arguments, check=0)
     assert "reloaded in a fresh process: outputs identical" in first.stdout
     rows = (tmp_path / "c" / "table.csv").read_text().splitlines()
-    assert len(rows) == 4 and rows[0].startswith("method,sparsity")
+    assert len(rows) == 4 and rows[0].startswith("method,label,tuned,sparsity,recovery")
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "c" / "cells").glob("*/row.json")}
     again = json.loads(secateur(*arguments, "--json", check=0).stdout)
     assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "c" / "cells").glob("*/row.json")}
@@ -194,7 +194,7 @@ def task():
 def test_a_model_and_a_task_of_ones_own_file_compare_in_processes_and_verify(tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
     arguments = ("compare", "mine.py:Mine", "-t", "mine.py:task", "--train", "-m", "magnitude,imp", "-s", "0.5")
-    done = secateur(*arguments, "--seeds", "1", "-w", "2", "-o", "c", cwd=tmp_path, check=0)
+    done = secateur(*arguments, "--seeds", "1", "-w", "2", "--budget", "own", "-o", "c", cwd=tmp_path, check=0)
     assert "reloaded in a fresh process: outputs identical" in done.stdout
 
 

@@ -280,10 +280,10 @@ def test_a_damaged_run_file_is_a_clear_error(tmp_path, damage: Callable[[Path], 
 
 
 def test_what_a_killed_writer_left_is_swept_away_when_the_run_goes_on(tmp_path):
-    folder = RunFolder(tmp_path / "run", {"a": 1})
-    (folder.path / ".state.safetensors.x1y2").write_bytes(b"half")
-    (folder.path / ".result.x1y2").mkdir()
-    RunFolder(tmp_path / "run", {"a": 1})
+    with RunFolder(tmp_path / "run", {"a": 1}) as folder:
+        (folder.path / ".state.safetensors.x1y2").write_bytes(b"half")
+        (folder.path / ".result.x1y2").mkdir()
+    RunFolder(tmp_path / "run", {"a": 1}).close()
     assert [p.name for p in folder.path.iterdir()] == ["run.json"]
 
 

@@ -1,6 +1,8 @@
-"""What pruning did to the model: where two keeps agree beyond chance, and how sure a mean over seeds is."""
+"""What pruning did to the model: where two keeps agree beyond chance, and how sure a mean over seeds is.
 
-from .intervals import mean_interval
-from .overlap import Overlap, overlaps
+Names are loaded on first use (they are listed in `__init__.pyi`), so that reading verdicts needs no torch.
+"""
 
-__all__ = ["Overlap", "mean_interval", "overlaps"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

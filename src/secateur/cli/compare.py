@@ -8,11 +8,31 @@ import typer
 def compare(
     model: Annotated[str, typer.Argument(help="As for `secateur prune`.")],
     task: Annotated[str, typer.Option("--task", "-t", help="builtin:NAME or file.py:factory.")],
-    methods: Annotated[str, typer.Option("--methods", "-m", help="Ids, with commas between them.")],
-    sparsity: Annotated[str, typer.Option("--sparsity", "-s", help="Targets, with commas between them.")] = "0.9",
+    methods: Annotated[
+        str, typer.Option("--methods", "-m", help='Ids with commas between them: "magnitude,gmp(end=0.6)".')
+    ],
+    sparsity: Annotated[
+        str | None, typer.Option("--sparsity", "-s", help="Targets, with commas between them; default: 0.9.")
+    ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="How many seeds.")] = 3,
+    seed: Annotated[list[int] | None, typer.Option("--seed", help="This seed instead; repeatable.")] = None,
     heal: Annotated[
-        float | None, typer.Option("--heal", help="Epochs in each leg; default: a third of the task's.")
+        float | None, typer.Option("--heal", help="Epochs after the dense start; default: a third of the task's.")
+    ] = None,
+    recoveries: Annotated[
+        str | None,
+        typer.Option("--recoveries", help='With commas: "fine-tune,fine-tune+distill(weight=0.7),none".'),
+    ] = None,
+    budget: Annotated[
+        str,
+        typer.Option("--budget", help="equal: the same steps for all; own: --heal epochs in each leg, as in papers."),
+    ] = "equal",
+    small_dense: Annotated[
+        bool, typer.Option("--small-dense", help="Also a dense model of equal size; for builtin models.")
+    ] = False,
+    narrow: Annotated[
+        str | None,
+        typer.Option("--narrow", help="file.py:factory of the width: --small-dense for a model of your own."),
     ] = None,
     structure: Annotated[
         str | None, typer.Option("--structure", help='Instead of the methods\' own, e.g. "4x1".')
@@ -24,13 +44,16 @@ def compare(
         ),
     ] = None,
     workers: Annotated[int, typer.Option("--workers", "-w", help="Processes; 0 for one per core.")] = 0,
+    engine: Annotated[
+        str, typer.Option("--engine", help="processes, or ray: a Ray cluster (RAY_ADDRESS, or a local one).")
+    ] = "processes",
     output: Annotated[
         str, typer.Option("--output", "-o", help="Folder of the cells; a second call goes on.")
     ] = "runs/compare",
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
-    """Compare methods x sparsities x seeds under one protocol; save and check the best.
+    """Compare methods x sparsities x recoveries x seeds under one protocol; save and check the best.
 
     Example: secateur compare builtin:digits-mlp -t builtin:digits -m magnitude,lamp -s 0.9 --seeds 1 --heal 1
     """
@@ -38,34 +61,41 @@ def compare(
     import sys
     from pathlib import Path
 
+    from secateur.core import split_outside
     from secateur.engine.compare import compare as run
     from secateur.report.table import print_comparison, write_tables
 
     from .output import print_json, progress
     from .parse import numbers
 
+    default = None if structure is not None and ":" in structure else 0.9  # N:M says itself how much goes
     with progress():
         found = run(
             model,
-            [m.strip() for m in methods.split(",") if m.strip()],
-            sparsity=numbers(sparsity, "--sparsity"),
+            split_outside(methods, ","),
+            sparsity=numbers(sparsity, "--sparsity") if sparsity is not None else default,
             task=task,
-            seeds=seeds,
+            seeds=seed or seeds,
             heal=heal,
+            recoveries=None if recoveries is None else split_outside(recoveries, ","),
+            budget=budget,  # type: ignore[arg-type]  # checked there
+            small_dense=narrow or small_dense,
             structure=structure,
             train=train,
             folder=output,
             workers=workers or os.cpu_count() or 1,
+            engine=engine,  # type: ignore[arg-type]  # checked there
             device=device,
         )
     checked = _checked_in_a_fresh_process(Path(output) / "best", model) if found.best else None
     write_tables(found)
     if json:
-        print_json({"rows": found.rows, "summary": found.summary(), "best": found.best, "reloaded": checked})
+        summary = {"summary": found.summary(), "protocol": found.protocol, "left_out": found.left_out}
+        print_json({"rows": found.rows, **summary, "best": found.best, "reloaded": checked})
     else:
         print_comparison(found, checked)
     for row in found.failed:
-        print(f"failed: {row['method']} {row['sparsity']} seed {row['seed']}: {row['error']}", file=sys.stderr)
+        print(f"failed: {row['label']} {row['sparsity']} seed {row['seed']}: {row['error']}", file=sys.stderr)
     if found.failed or (checked is not None and checked.get("identical") is False):
         raise typer.Exit(1)
 

@@ -126,6 +126,9 @@ from .select import boundary as boundary
 from .space import Group as Group
 from .space import Site as Site
 from .space import Space as Space
+from .spelling import read_call as read_call
+from .spelling import spell_call as spell_call
+from .spelling import split_outside as split_outside
 from .stats import (
     Backward as Backward,
 )

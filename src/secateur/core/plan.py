@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .errors import CheckpointError
-from .masks import attach_mask_, masks_of, owner_of
+from .masks import MASK_SUFFIX, attach_mask_, owner_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Mask:
 
     def replay_(self, model: nn.Module) -> None:
         module, leaf = owner_of(model, self.tensor)
-        if self.tensor in masks_of(model):
+        if leaf + MASK_SUFFIX in module._buffers:
             return
         parameter = getattr(module, leaf)
         mask = torch.ones(parameter.shape, dtype=torch.bool, device=parameter.device)

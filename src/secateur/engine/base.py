@@ -7,7 +7,8 @@ transformers class with its config, or a timm architecture; for anything else th
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,17 @@ from torch import nn
 from secateur.core import CheckpointError, RecipeError, require
 from secateur.tasks import builtin_model, builtin_name
 
+from .manifest import MOST_JSON
+from .reading import once, read_small
+
 Factory = Callable[[], nn.Module]
+_DEEP = re.compile("layer|depth|block|expert|label|repeat|stage")
+_MOST_LAYERS, _MOST_LABELS, _MOST_SIZE, _DEEPEST = 1_000, 100_000, 1 << 40, 40
+
+
+_Unfit = (RecipeError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError, OSError,
+          IndexError, ArithmeticError, ImportError, MemoryError)  # fmt: skip
+"""What a hostile description can make a constructor raise."""
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
@@ -45,35 +56,46 @@ def save_base(model: nn.Module, folder: Path) -> None:
                 config.save_pretrained(folder)  # type: ignore[union-attr, operator]
 
 
-def build(base: object, folder: Path) -> nn.Module:
+def reads_values(base: object) -> bool:
+    """Whether a constructor may be of those that the meta device cannot run; modules of torch.nn all can."""
+    return not (isinstance(base, dict) and base.get("kind") == "torch")
+
+
+def build(base: object, folder: Path, files: Collection[str]) -> nn.Module:
     """The architecture, with whatever weights its constructor gives; call it under `torch.device("meta")` for none.
+
+    Args:
+        files: the names of those files in the folder that were verified.
 
     Raises:
         CheckpointError: the description is damaged, or needs a factory.
     """
     try:
-        return _build(base, folder)
-    except (RecipeError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
+        return _build(base, folder, files)
+    except CheckpointError:
+        raise
+    except _Unfit as error:
         raise CheckpointError(
-            f"the architecture cannot be built: {str(error).splitlines()[0] if str(error) else repr(error)}",
+            f"the architecture cannot be built: {(str(error).splitlines() or [repr(error)])[0][:300]}",
             where=str(folder / "secateur.json"),
             mend="restore the file, install the versions that saved it, or pass factory=...",
         ) from error
 
 
-def _build(base: object, folder: Path) -> nn.Module:
+def _build(base: object, folder: Path, files: Collection[str]) -> nn.Module:
+    _check_sizes(base, _MOST_LAYERS)
     match base:
         case {"kind": "builtin", "name": str(name)}:
             return builtin_model(name)
         case {"kind": "torch", "tree": dict(tree)}:
             return _grow(tree)
         case {"kind": "transformers", "class": str(name)}:
-            return _transformers(name, folder)
+            return _transformers(name, folder, files)
         case {"kind": "timm", "name": str(name), **rest}:
             return _timm(name, rest.get("num_classes"))
         case {"kind": "factory", "class": str(name)}:
             raise CheckpointError(
-                f"the model is a {name}, and a folder never chooses code to run",
+                f"the model is a {name[:80]}, and a folder never chooses code to run",
                 where=str(folder),
                 mend="pass what builds it: sc.load(folder, factory=MyModel), or --factory path/to/file.py:factory",
             )
@@ -84,7 +106,7 @@ def _build(base: object, folder: Path) -> nn.Module:
     )
 
 
-def _transformers(name: str, folder: Path) -> nn.Module:
+def _transformers(name: str, folder: Path, files: Collection[str]) -> nn.Module:
     require("transformers", extra="llm", where=str(folder))
     import transformers
 
@@ -93,31 +115,48 @@ def _transformers(name: str, folder: Path) -> nn.Module:
         raise CheckpointError(
             f"transformers has no model class {name!r}", where=str(folder), mend="install the version that saved it"
         )
-    _check_config(folder)
+    _check_config(folder, files)
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     model = cls(config)
-    if (folder / "generation_config.json").is_file():
+    if "generation_config.json" in files:
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
     return model
 
 
-def _check_config(folder: Path) -> None:
+def _check_config(folder: Path, files: Collection[str]) -> None:
     """Refuse a config that would fetch code: transformers loads an attention "someone/kernel" from the hub."""
     file = folder / "config.json"
-    if file.is_symlink() or not file.is_file():
+    if file.name not in files:
         raise CheckpointError("there is no config.json", where=str(folder), mend="restore the folder")
-    pending: list[Any] = [json.loads(file.read_text(encoding="utf-8"))]
+    config = json.loads(read_small(file, MOST_JSON), object_pairs_hook=once)
+    _check_sizes(config, _MOST_LABELS)
+    for key, value in _entries(config):
+        if str(key).endswith("_implementation") and "/" in json.dumps(value):
+            raise CheckpointError(
+                f"the config wants code from {str(value)[:80]!r}, and a folder never chooses code to run",
+                where=str(file),
+                mend="remove that entry, or pass factory=...",
+            )
+
+
+def _entries(tree: object) -> Iterator[tuple[str | int, Any]]:
+    """Every key and value at any depth; a tree that is deeper than any architecture is a `ValueError`."""
+    pending = [(tree, 0)]
     while pending:
-        node = pending.pop()
-        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            if str(key).endswith("_implementation") and "/" in json.dumps(value):
-                raise CheckpointError(
-                    f"the config wants code from {value!r}, and a folder never chooses code to run",
-                    where=str(file),
-                    mend="remove that entry, or pass factory=...",
-                )
-            if isinstance(value, dict | list):
-                pending.append(value)
+        node, depth = pending.pop()
+        if depth > _DEEPEST:
+            raise ValueError("it is nested too deep")
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+            yield key, value
+            pending.append((value, depth + 1))
+
+
+def _check_sizes(tree: object, most_repeats: int) -> None:
+    """Refuse numbers that no architecture has, before a constructor loops over them."""
+    for key, value in _entries(tree):
+        repeats = isinstance(key, str) and _DEEP.search(key) is not None
+        if isinstance(value, int | float) and abs(value) > (most_repeats if repeats else _MOST_SIZE):
+            raise ValueError(f"{str(key)[:80]} is {str(value)[:40]}")
 
 
 def _timm(name: str, classes: Any) -> nn.Module:

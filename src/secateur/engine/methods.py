@@ -1,5 +1,6 @@
 """From what a user names to what the engine runs: methods, recipes, targets."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -7,13 +8,16 @@ from secateur import budgets, recovery, schedules, scores, structures
 from secateur.core import (
     Recipe,
     RecipeError,
+    Recovery,
     Space,
     Structure,
     SubjectError,
     Target,
     nearest,
     parts_of,
+    read_call,
     registry,
+    split_outside,
     validated,
 )
 from secateur.recovery import FineTune
@@ -38,22 +42,50 @@ def as_recipe(recipe: Recipe | str, **settings: Any) -> Recipe:
     return recipe
 
 
-def adapted(recipe: Recipe, structure: Structure | str | None, heal: float | FineTune | None) -> Recipe:
-    """The recipe with another structure, or another length of training.
+def adapted(
+    recipe: Recipe,
+    structure: Structure | str | None,
+    heal: float | FineTune | None,
+    recovery: str | Sequence[Recovery] | None = None,
+) -> Recipe:
+    """The recipe with another structure, another recovery, or another length of training.
 
     Args:
         structure: an object, or a text such as "2:4".
-        heal: epochs of fine-tuning in each leg, or a whole `FineTune`.
+        heal: epochs of fine-tuning in each leg, or a whole `FineTune`; a recovery that is not to train stays so.
+        recovery: objects, or a text such as "fine-tune+distill".
     """
     if structure is not None:
         chosen = structures.structure(structure) if isinstance(structure, str) else structure
         recipe = replace(recipe, structure=chosen)
-    if heal is not None:
-        old = next((r for r in recipe.recovery if isinstance(r, FineTune)), FineTune())
+    if recovery is not None:
+        parts = recovery_from(recovery) if isinstance(recovery, str) else tuple(recovery)
+        recipe = replace(recipe, recovery=parts)
+    if heal is not None and (recovery is None or _finetune(recipe) is not None):
+        old = _finetune(recipe) or FineTune()
         new = heal if isinstance(heal, FineTune) else replace(old, epochs=heal)
         others = tuple(r for r in recipe.recovery if not isinstance(r, FineTune))
         recipe = replace(recipe, recovery=(new, *others))
     return recipe
+
+
+def _finetune(recipe: Recipe) -> FineTune | None:
+    return next((r for r in recipe.recovery if isinstance(r, FineTune)), None)
+
+
+def recovery_from(text: str) -> tuple[Recovery, ...]:
+    """The parts that a text names: "fine-tune+distill(weight=0.7)"; "none" is no part.
+
+    Raises:
+        RecipeError: an unknown part or setting; the nearest name is suggested.
+    """
+    if text.strip() == "none":
+        return ()
+    names = split_outside(text, "+")
+    if not names:
+        raise RecipeError("it names no recovery", where=f"recovery={text!r}", mend='"fine-tune", or "none"')
+    calls = (read_call(name) for name in names)
+    return tuple(build_part("recovery", {name: settings}, f"recovery={text!r}") for name, settings in calls)
 
 
 def implied_target(recipe: Recipe, space: Space, sparsity: float | None) -> Target:

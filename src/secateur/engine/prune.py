@@ -1,7 +1,7 @@
 """`sc.prune`: one call from a subject and a method to a result."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from secateur.core import (
     Plan,
     Recipe,
     RecipeError,
+    Recovery,
     Schedule,
     Space,
     Structure,
@@ -49,6 +50,7 @@ def prune(
     task: Task | None = None,
     structure: Structure | str | None = None,
     heal: float | FineTune | None = None,
+    recovery: str | Sequence[Recovery] | None = None,
     example: Any | None = None,
     seed: int = 0,
     device: str | None = None,
@@ -67,6 +69,7 @@ def prune(
         task: data, loss and metrics; needed by everything that trains, measures or looks at data.
         structure: instead of the method's own: an object, or "2:4", "4x4".
         heal: epochs of fine-tuning in each leg, or a `FineTune`; instead of the method's own.
+        recovery: instead of the method's own: objects, or a text such as "fine-tune+distill(weight=0.7)", or "none".
         example: a batch or inputs to count MACs with; by default the task's first test batch.
         seed: of every random choice. The same seed gives the same result.
         device: "cpu" or "cuda"; by default the best there is when something trains, else where the model is.
@@ -94,21 +97,21 @@ def prune(
         recipe = built
     else:
         recipe = as_recipe(method, **settings)
-    recipe = adapted(recipe, structure, heal)
+    recipe = adapted(recipe, structure, heal, recovery)
     job = _Job(subject, recipe, entry.id if entry else None, task, example, seed, batches)
     job.prepare(_one_target(sparsity, keep))
     if run is None:
         return job.run_(Device(device, mixed_precision), None)
     where = {"device": device, "mixed_precision": mixed_precision}
-    folder = RunFolder(run, job.config() | where, every_s=save_every_s)
-    if folder.finished:
-        folder.clear()
-        return job.finished(folder)
-    result = job.run_(Device(device, mixed_precision), folder)
-    if is_main_process():
-        result.save(folder.result, overwrite=True)
-        folder.clear()
-    return result
+    with RunFolder(run, job.config() | where, every_s=save_every_s, writes=is_main_process()) as folder:
+        if folder.finished:
+            folder.clear()
+            return job.finished(folder)
+        result = job.run_(Device(device, mixed_precision), folder)
+        if is_main_process():
+            result.save(folder.result, overwrite=True)
+            folder.clear()
+        return result
 
 
 def _one_target(sparsity: float | None, keep: float | None) -> float | None:
@@ -137,6 +140,7 @@ class _Job:
         self.subject, self.recipe, self.method = subject, recipe, method
         self.task = task.fork(seed) if task is not None else None
         self.example, self.seed, self.batches = example, seed, batches
+        self.curve: Mapping[str, Any] = {}
 
     def prepare(self, sparsity: float | None) -> None:
         """Everything that can be wrong with the call is found here."""
@@ -220,6 +224,7 @@ class _Job:
             )
             trainer.fit_()
             facts |= {"train_steps": trainer.done, "training": vars(trainer.training)}
+            self.curve = trainer.curve.to_json()
         else:
             self._all_moves_(maker, device)
         for healing in healings:
@@ -262,6 +267,7 @@ class _Job:
             sparsity=sparsity_report(subject, maker.kept, maker.sizes, self.space.skipped),
             history=maker.history,
             provenance=provenance(self.recipe, self.method, **facts),
+            curve=self.curve,
             example=_first_tensor(self.example),
         )
 
@@ -295,6 +301,7 @@ class _Job:
             sparsity=manifest["sparsity"],
             history=manifest["history"],
             provenance=manifest["provenance"],
+            curve=manifest.get("curve", {}),
             example=_first_tensor(self.example),
         )
 

@@ -1,7 +1,6 @@
 """Result: the pruned subject, what was done, what stays, before and after, and how to do it again."""
 
 import datetime
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from secateur.core import Keep, Plan, Recipe
 
 from .base import describe, save_base
 from .checkpoint import save_keep, save_tensors, write_folder, write_manifest
+from .environment import versions
 
 
 @dataclass
@@ -32,6 +32,7 @@ class Result:
             groups, what was skipped and why.
         history: one entry for each pruning.
         provenance: recipe, target, seed, versions, date, training steps.
+        curve: the training loss, `step` and `loss`, at most 200 points; empty where nothing trained.
         example: inputs that a saved result is verified with.
     """
 
@@ -44,6 +45,7 @@ class Result:
     sparsity: Mapping[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    curve: Mapping[str, Any] = field(default_factory=dict)
     example: Any | None = None
 
     @property
@@ -68,6 +70,7 @@ class Result:
             "sparsity": self.sparsity,
             "history": self.history,
             "provenance": self.provenance,
+            "curve": self.curve,
         }
         if isinstance(self.subject, nn.Module):
             manifest |= {"subject": "module", "base": describe(self.subject)}
@@ -108,6 +111,6 @@ def provenance(recipe: Recipe | None, method: str | None, **facts: Any) -> dict[
         "method": method,
         "recipe": None if recipe is None else recipe.to_json(),
         **facts,
-        "versions": {"secateur": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

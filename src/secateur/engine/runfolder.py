@@ -1,9 +1,11 @@
 """Run folder: the state of a long run on disk, so that a killed run goes on where it was.
 
-A run folder belongs to one configuration. It holds `run.json` (the configuration and its fingerprint), at most one
-`state.safetensors`, snapshots to rewind to, and in the end the saved result.
+A run folder belongs to one configuration and, while somebody works in it, to one process (`.lock`). It holds `run.json`
+(the configuration and its fingerprint), at most one `state.safetensors`, snapshots to rewind to, and in the end the
+saved result.
 """
 
+import errno
 import hashlib
 import json
 import shutil
@@ -16,10 +18,12 @@ from torch import Tensor
 
 from secateur.core import CheckpointError
 
+from .lock import Lock
 from .tensors import load_state, save_state, write_atomically
 
 FORMAT = 1
-_HALF_WRITTEN = (".state.safetensors.*", ".snapshot-*.safetensors.*", ".result.*")
+_HALF_WRITTEN = (".state.safetensors.*", ".snapshot-*.safetensors.*", ".result.*", ".lock.*")
+_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
@@ -29,48 +33,76 @@ def fingerprint(config: Mapping[str, Any]) -> str:
 
 
 class RunFolder:
-    """The folder of one run.
+    """The folder of one run, held until `close` or the end of a `with`.
 
     Args:
         path: made if it is not there.
         config: plain data; the folder of another configuration is refused and left alone.
         every_s: seconds between two states on disk; 0 writes at every step.
+        writes: whether this process owns the folder; of several that train together only the first does, and the
+            others just read.
 
     Raises:
-        CheckpointError: the folder belongs to another configuration, or is no run folder.
+        CheckpointError: the folder belongs to another configuration, is no run folder, cannot be written, or another
+            process works in it.
     """
 
-    def __init__(self, path: str | Path, config: Mapping[str, Any], every_s: float = 20.0) -> None:
+    def __init__(
+        self, path: str | Path, config: Mapping[str, Any], every_s: float = 20.0, *, writes: bool = True
+    ) -> None:
         self.path = Path(path)
         self.every_s = every_s
         self._last = time.monotonic()
-        self._open(config)
-
-    def _open(self, config: Mapping[str, Any]) -> None:
-        wanted = {"format": FORMAT, "fingerprint": fingerprint(config), "config": config}
+        self._lock: Lock | None = None
         file = self.path / "run.json"
-        if not file.exists():
-            if self.path.is_dir() and any(p for p in self.path.iterdir() if not p.name.startswith(".")):
-                raise CheckpointError(
-                    "the folder is not empty and holds no run", where=str(self.path), mend="choose another folder"
-                )
+        if not file.exists() and self.path.is_dir() and any(not p.name.startswith(".") for p in self.path.iterdir()):
+            raise CheckpointError(
+                "the folder is not empty and holds no run", where=str(self.path), mend="choose another folder"
+            )
+        wanted = {"format": FORMAT, "fingerprint": fingerprint(config), "config": config}
+        if not writes:
+            if file.exists():
+                _check(file, wanted)
+            return
+        self._take()
+        try:
+            self._open(file, wanted)
+        except BaseException:
+            self.close()
+            raise
+
+    def _take(self) -> None:
+        try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = Lock(self.path / ".lock")
+        except CheckpointError:
+            raise
+        except OSError as error:
+            if error.errno in _UNWRITABLE and self.finished:
+                return  # a finished run on a read-only medium is only read
+            raise CheckpointError(
+                str(error), where=str(self.path), mend="choose a run folder that can be written"
+            ) from error
+
+    def _open(self, file: Path, wanted: Mapping[str, Any]) -> None:
+        if not file.exists():
             write_atomically(file, json.dumps(wanted, indent=1, default=repr).encode())
             return
-        found = _read_json(file)
-        if found.get("format") != FORMAT:
-            raise CheckpointError(
-                f"the run folder has format {found.get('format')!r}; this version writes {FORMAT}",
-                where=str(file),
-                mend="use the version that made it, or another folder",
-            )
-        if found.get("fingerprint") != wanted["fingerprint"]:
-            raise CheckpointError(
-                f"the run folder belongs to another recipe: {_difference(found.get('config'), config)}",
-                where=str(file),
-                mend="choose another folder, or repeat that recipe to resume it",
-            )
-        self._sweep(*_HALF_WRITTEN)
+        _check(file, wanted)
+        if self._lock is not None:
+            self._sweep(*_HALF_WRITTEN)
+
+    def close(self) -> None:
+        """Let another process work in the folder; doing it twice is no error."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def result(self) -> Path:
@@ -107,7 +139,8 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove the state and the snapshots of a finished run, and what killed writers left."""
-        self._sweep("state.safetensors", "snapshot-*.safetensors", ".run.json.*", *_HALF_WRITTEN)
+        if self._lock is not None:
+            self._sweep("state.safetensors", "snapshot-*.safetensors", ".run.json.*", *_HALF_WRITTEN)
 
     def _sweep(self, *patterns: str) -> None:
         for found in [f for pattern in patterns for f in self.path.glob(pattern)]:
@@ -115,6 +148,23 @@ class RunFolder:
                 shutil.rmtree(found, ignore_errors=True)
             else:
                 found.unlink(missing_ok=True)
+
+
+def _check(file: Path, wanted: Mapping[str, Any]) -> None:
+    """Refuse the `run.json` of another run."""
+    found = _read_json(file)
+    if found.get("format") != FORMAT:
+        raise CheckpointError(
+            f"the run folder has format {found.get('format')!r}; this version writes {FORMAT}",
+            where=str(file),
+            mend="use the version that made it, or another folder",
+        )
+    if found.get("fingerprint") != wanted["fingerprint"]:
+        raise CheckpointError(
+            f"the run folder belongs to another recipe: {_difference(found.get('config'), wanted['config'])}",
+            where=str(file),
+            mend="choose another folder, or repeat that recipe to resume it",
+        )
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -68,6 +68,11 @@ def content_of(source: str) -> str:
 
 def call_factory(source: str) -> Any:
     """Run `factory()` of `path/to/file.py:factory`: the user's own code, named by the user."""
+    return factory_of(source)()
+
+
+def factory_of(source: str) -> Callable[..., Any]:
+    """The function that `path/to/file.py:factory` names. Raises `RecipeError` where there is none."""
     file, _, name = source.rpartition(":")
     path = Path(file)
     if not path.is_file():
@@ -76,13 +81,13 @@ def call_factory(source: str) -> Any:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    factory: Callable[[], Any] | None = getattr(module, name, None)
+    factory: Callable[..., Any] | None = getattr(module, name, None)
     if not callable(factory):
         found = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise RecipeError(
             f"{file} defines no function {name!r}", where=source, mend=f"it defines {', '.join(found) or 'none'}"
         )
-    return factory()
+    return factory
 
 
 def _model_of(source: str) -> nn.Module:

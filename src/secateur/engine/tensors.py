@@ -10,29 +10,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from secateur.core import CheckpointError
 
+from .reading import TensorFile
+
 _TREE = "tree"
 
 
 def pack_bits(mask: Tensor) -> Tensor:
-    """A boolean tensor as bytes of eight, in flat order."""
-    flat = mask.flatten().to("cpu", torch.uint8)
-    padded = torch.nn.functional.pad(flat, (0, -len(flat) % 8)).view(-1, 8)
-    return (padded << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
+    """A boolean tensor as bytes of eight, in flat order, lowest bit first."""
+    return torch.from_numpy(np.packbits(mask.detach().flatten().cpu().numpy(), bitorder="little"))
 
 
 def unpack_bits(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The inverse of `pack_bits`. Raises `ValueError` where the bytes are not as many as the shape needs."""
-    if packed.dtype != torch.uint8 or packed.numel() != -(-math.prod(shape) // 8):
+    count = math.prod(shape)
+    if packed.dtype != torch.uint8 or packed.numel() != -(-count // 8):
         raise ValueError(f"{packed.numel()} values of {packed.dtype} are no bits of a mask of shape {shape}")
-    bits = (packed.view(-1, 1) >> torch.arange(8, dtype=torch.uint8, device=packed.device)) & 1
-    return bits.flatten()[: math.prod(shape)].bool().reshape(shape)
+    bits = np.unpackbits(packed.flatten().cpu().numpy(), count=count, bitorder="little").view(np.bool_)
+    return torch.from_numpy(bits).reshape(shape).to(packed.device)
 
 
 def save_state(path: Path, state: Any) -> None:
@@ -45,14 +46,11 @@ def save_state(path: Path, state: Any) -> None:
 def load_state(path: Path) -> Any:
     """The inverse of `save_state`. Raises `CheckpointError` for a damaged file."""
     try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return _unflatten(json.loads(metadata[_TREE]), tensors)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"the file cannot be read: {error}", where=str(path), mend="delete it to start that run again"
-        ) from error
+        with TensorFile(path) as file:
+            return _unflatten(json.loads(file.metadata[_TREE]), file.read())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        what = error.what if isinstance(error, CheckpointError) else f"the file cannot be read: {error}"
+        raise CheckpointError(what[:400], where=str(path), mend="delete it to start that run again") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

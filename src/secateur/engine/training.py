@@ -29,6 +29,7 @@ from secateur.core import (
 from secateur.core.progress import report
 from secateur.recovery import lr_at, optimizer_for
 
+from .curve import Curve
 from .pruner import DecisionMaker
 from .rng import rng_state, seeded, set_rng_state
 from .runfolder import RunFolder
@@ -84,7 +85,7 @@ class Trainer:
         self.leg_steps = round(self.training.epochs * self.epoch_steps)
         self.legs = self.schedule.legs(self.target)
         self.leg = self.position = self.done = 0
-        self.losses: list[float] = []
+        self.curve = Curve()
         self.schedule.check(self.clock, self.target)
         self._snapshots: dict[int, dict[str, Tensor]] = {}
 
@@ -141,7 +142,7 @@ class Trainer:
                 loss = healing.loss(loss, outputs, batch)
         if self.accelerator.device.type == "cpu" or self.clock.step % 50 == 0:  # reading a GPU's loss makes it wait
             check_loss(loss.detach(), f"step {self.clock.step} of {self.title}")
-            self.losses.append(float(loss.detach()))
+            self.curve.add(self.done, float(loss.detach()))
         self.accelerator.backward(loss)
         if self.training.clip is not None:
             self.accelerator.clip_grad_norm_(self._wrapped.parameters(), self.training.clip)
@@ -236,7 +237,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "healings": [h.state() for h in self.healings],
             "decisions": None if self.maker is None else self.maker.state(),
-            "losses": self.losses,
+            "curve": self.curve.state(),
             "leg": self.leg,
             "position": self.position,
             "done": self.done,
@@ -263,7 +264,7 @@ class Trainer:
         for healing, saved in zip(self.healings, state["healings"], strict=True):
             healing.restore(saved)
         self.leg, self.position, self.done = state["leg"], state["position"], state["done"]
-        self.losses = state["losses"]
+        self.curve.restore(state["curve"])
         set_rng_state(state["rng"])
 
 
@@ -274,11 +275,21 @@ class NoPruning(Schedule):
         return ()
 
 
-def train_(model: nn.Module, task: Task, *, seed: int, device: Device, title: str = "training") -> int:
-    """Train a model as its task says, in place; gives the number of steps."""
-    trainer = Trainer(model, task, task.training, NoPruning(), Target(0.0), seed=seed, device=device, title=title)
+def train_(
+    model: nn.Module,
+    task: Task,
+    *,
+    seed: int,
+    device: Device,
+    title: str = "training",
+    run: RunFolder | None = None,
+) -> Trainer:
+    """Train a model as its task says, in place; the trainer knows the steps done and the curve."""
+    trainer = Trainer(
+        model, task, task.training, NoPruning(), Target(0.0), seed=seed, device=device, title=title, run=run
+    )
     trainer.fit_()
-    return trainer.done
+    return trainer
 
 
 def _part(batch: Any, rank: int, world: int) -> Any:

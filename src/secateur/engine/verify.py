@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load as parse
 
 from secateur.core import CheckpointError
 
 from .base import Factory
 from .checkpoint import load
+from .folders import as_it_was
 from .result import probe_outputs
 
 
@@ -22,8 +22,8 @@ def verify(folder: str | Path, factory: Factory | None = None) -> dict[str, Any]
     Raises:
         CheckpointError: the folder is damaged, or carries no stored output.
     """
-    folder = Path(folder)
-    model = load(folder, factory=factory)
+    folder = as_it_was(Path(folder))
+    model = load(folder, factory=factory, verify="sha256")
     file = folder / "probe.safetensors"
     if not file.is_file():
         raise CheckpointError(
@@ -31,10 +31,19 @@ def verify(folder: str | Path, factory: Factory | None = None) -> dict[str, Any]
             where=str(folder),
             mend="save a result that was made with a task or an example of one tensor",
         )
-    probe = parse(file.read_bytes())
-    outputs = probe_outputs(model, probe["inputs"])
-    assert outputs is not None
-    difference = (
-        (outputs.cpu().double() - probe["outputs"].double()).abs().max() if outputs.numel() else torch.zeros(())
-    )
-    return {"identical": bool(torch.equal(outputs.cpu(), probe["outputs"])), "max_difference": float(difference)}
+    probe = read_tensors(file)
+    if probe.keys() != {"inputs", "outputs"}:
+        raise CheckpointError("it holds no probe", where=str(file), mend="restore the folder")
+    try:
+        outputs = probe_outputs(model, probe["inputs"])
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise CheckpointError(
+            f"its stored input does not fit the model: {str(error)[:300]}", where=str(file), mend="restore the folder"
+        ) from error
+    wanted = probe["outputs"]
+    if outputs is None or outputs.shape != wanted.shape:
+        raise CheckpointError(
+            "its stored output has another shape than the model's", where=str(file), mend="restore the folder"
+        )
+    difference = (outputs.cpu().double() - wanted.double()).abs().max() if outputs.numel() else torch.zeros(())
+    return {"identical": bool(torch.equal(outputs.cpu(), wanted)), "max_difference": float(difference)}

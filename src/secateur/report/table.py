@@ -12,13 +12,15 @@ from secateur.engine.compare import Comparison
 
 COLUMNS = (
     "sparsity",
+    "recovery",
     "parameters",
     "non-zero",
     "MACs",
     "MACs non-zero",
-    "bytes on disk",
-    "latency ratio",
+    "on disk",
+    "latency",
     "train steps",
+    "train MACs",
 )
 
 
@@ -52,59 +54,91 @@ def print_layers(name: str, rows: Sequence[Layer]) -> None:
 
 
 def print_comparison(found: Comparison, checked: Mapping[str, Any] | None) -> None:
-    """The table of `compare`, and what was saved."""
-    table = Table(title=f"{found.metric}, mean ± standard deviation over seeds")
-    table.add_column("method")
-    for column in (COLUMNS[0], found.metric, *COLUMNS[1:]):
-        table.add_column(column, justify="right")
+    """The table of `compare`, under which protocol it was measured, and what was saved."""
+    table = Table(title=f"{found.metric}, mean over seeds ± half of its 95 % interval")
+    table.add_column("method", overflow="fold")
+    for column in _head(found)[1:]:
+        table.add_column(column, justify="left" if column == "recovery" else "right", overflow="fold")
     last = None
     for row in found.summary():
-        if last is not None and row["method"] != last:
+        if last is not None and row["label"] != last:
             table.add_section()
-        last = row["method"]
+        last = row["label"]
         table.add_row(*_cells(row))
-    _console().print(table)
-    note = "MACs non-zero counts multiplications by weights that stayed; a dense kernel still runs all MACs, "
-    _console().print(note + "so the latency ratio of masked weights is about 1.", style="dim")
+    console = _console()
+    console.print(table)
+    for line in protocol_lines(found):
+        console.print(line, style="dim", soft_wrap=True, markup=False, highlight=False)
     if found.best is not None:
         b = found.best
         where = found.folder / "best"
-        print(f"best: {b['method']} at {b['sparsity']}, seed {b['seed']}: {b['metrics'][found.metric]:.4f}  -> {where}")
+        print(f"best: {b['label']} at {b['sparsity']}, seed {b['seed']}: {b['metrics'][found.metric]:.4f}  -> {where}")
     if checked is not None:
         outcomes = {True: "identical", False: "DIFFERENT", None: f"unknown: {checked.get('reason')}"}
         same = outcomes[checked.get("identical")]
         print(f"reloaded in a fresh process: outputs {same}")
 
 
+def protocol_lines(found: Comparison) -> list[str]:
+    """Under which protocol the figures came about, in a few sentences."""
+    told, epochs = found.protocol, found.protocol["epochs"]
+    start = f"{epochs['dense']:g} epochs dense" if epochs["dense"] else "the model came trained"
+    budgets = {
+        "equal": f"then {epochs['heal']:g} in all; methods that begin untrained get both in one",
+        "own": f"then {epochs['heal']:g} in each leg, so methods train for different lengths",
+    }
+    given = sorted({r["label"] for r in found.rows if r["tuned"] == "given"})
+    tuned = f"settings given for {', '.join(given)}" if given else "the papers' settings, not tuned"
+    lines = [
+        f"protocol: {start}, {budgets[told['budget']]} ({told['epoch_steps']} steps each); the same weights and "
+        f"data order for the same seed; {tuned}. Train steps and MACs count the dense start where a method uses it.",
+        "MACs non-zero counts multiplications by weights that stayed; a dense kernel still runs all MACs, "
+        "so the latency of masked weights is about 1 times the dense model's.",
+    ]
+    lines += [f"left out: {x['method']} with {x['recovery']}: {x['reason']}" for x in found.left_out]
+    return lines
+
+
 def write_tables(found: Comparison) -> None:
     """The same table beside the cells, as `table.md` and `table.csv` (the latter with full figures)."""
     rows = found.summary()
-    head = ["method", *COLUMNS[:1], found.metric, *COLUMNS[1:]]
+    head = _head(found)
     lines = [head, ["---"] * len(head), *map(_cells, rows)]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    (found.folder / "table.md").write_text(text + "\n", encoding="utf-8")
+    protocol = "\n".join(f"- {line}" for line in protocol_lines(found))
+    (found.folder / "table.md").write_text(f"{text}\n\n{protocol}\n", encoding="utf-8")
     with (found.folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
 
 
+def _head(found: Comparison) -> list[str]:
+    return ["method", *COLUMNS[:2], found.metric, *COLUMNS[2:]]
+
+
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    target = "" if row["sparsity"] is None else f"{row['sparsity']:.2f}"
+    target = "" if row["sparsity"] is None else f"{row['sparsity']:g}"
+    begin = [row["label"], target, row["recovery"] or ""]
     if "mean" not in row:
-        return [row["method"], target, "failed"]
+        return [*begin, "failed", *[""] * (len(COLUMNS) - 2)]
     return [
-        row["method"],
-        target,
-        f"{row['mean']:.4f} ± {row['std']:.4f}",
+        *begin,
+        _with_interval(row),
         human(row["params"]),
         human(row["nonzero"]),
         human(row["macs"]),
         human(row["macs_nonzero"]),
         human(row["bytes_on_disk"]),
         f"{row['latency_ratio']:.2f}",
-        human(row["train_steps"]),
+        human(row["train_steps"] + row["train_steps_before"]),
+        human(row["train_macs"]),
     ]
+
+
+def _with_interval(row: Mapping[str, Any]) -> str:
+    mean = f"{row['mean']:.4f}"
+    return mean if row["low"] is None else f"{mean} ± {(row['high'] - row['low']) / 2:.4f}"
 
 
 def result_text(found: Mapping[str, Any]) -> str:
@@ -127,4 +161,4 @@ def result_text(found: Mapping[str, Any]) -> str:
 def _console() -> Console:
     """Wide enough for a table where the output is no terminal."""
     console = Console()
-    return console if console.is_terminal else Console(width=160)
+    return console if console.is_terminal else Console(width=180)

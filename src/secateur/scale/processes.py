@@ -6,11 +6,12 @@ A worker that dies takes down one attempt at one job, not the sweep.
 import contextlib
 import json
 import os
-import queue
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from .waiting import Line
 
 Json = dict[str, Any]
 
@@ -20,6 +21,8 @@ def run_jobs(
     jobs: Sequence[Json],
     workers: int,
     done: Callable[[int, Json], None],
+    *,
+    needs: Sequence[int | None] | None = None,
     attempts: int = 2,
     environment: Mapping[str, str] | None = None,
 ) -> None:
@@ -31,51 +34,58 @@ def run_jobs(
         workers: how many processes at most.
         done: called with a job's index and its answer, from one thread at a time; `{"error": ...}` when every attempt
             lost its worker.
+        needs: for each job the index of the one that must be done before it starts, or None.
         attempts: how often a job whose worker died is tried.
         environment: variables to add.
 
     Raises:
-        KeyboardInterrupt: workers are ended first.
+        KeyboardInterrupt: workers are ended first. So are they when `done` raises.
     """
-    waiting: queue.Queue[tuple[int, int]] = queue.Queue()
-    for index in range(len(jobs)):
-        waiting.put((index, 0))
+    line = Line(needs if needs is not None else [None] * len(jobs), attempts)
     lock = threading.Lock()
-    stop = threading.Event()
     crew: list[_Worker] = []
+    faults: list[BaseException] = []
 
     def serve() -> None:
         worker = _Worker(command, environment)
         crew.append(worker)
-        while not stop.is_set():
-            try:
-                index, tried = waiting.get_nowait()
-            except queue.Empty:
-                break
+        while (index := line.take()) is not None:
             answer = worker.ask(jobs[index])
-            if answer is None and not stop.is_set():
+            if answer is None:
+                if line.closed:
+                    return
                 worker.restart()
-                if tried + 1 < attempts:
-                    waiting.put((index, tried + 1))
+                if line.again(index):
                     continue
                 answer = {"error": f"its process ended {attempts} times without an answer"}
-            if answer is not None:
-                with lock:
-                    done(index, answer)
+            with lock:
+                done(index, answer)
+            line.end(index)
         worker.close()
 
-    threads = [threading.Thread(target=serve, daemon=True) for _ in range(min(workers, len(jobs)))]
+    def guarded() -> None:
+        try:
+            serve()
+        except BaseException as error:  # raised again in the caller's thread
+            faults.append(error)
+            line.close()
+
+    threads = [threading.Thread(target=guarded, daemon=True) for _ in range(min(workers, len(jobs)))]
     for thread in threads:
         thread.start()
     try:
         while any(t.is_alive() for t in threads):
             for thread in threads:
                 thread.join(0.2)
+            if faults:
+                raise faults[0]
     except BaseException:
-        stop.set()
+        line.close()
         for worker in crew:
             worker.kill()
         raise
+    if faults:
+        raise faults[0]
 
 
 class _Worker:

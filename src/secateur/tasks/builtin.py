@@ -9,8 +9,8 @@ from secateur.core import RecipeError, Task, nearest
 
 from . import digits, models
 
-_MODELS: dict[str, Callable[[], nn.Module]] = {
-    "digits-cnn": models.DigitsCNN,
+_MODELS: dict[str, Callable[..., nn.Module]] = {
+    "digits-cnn": models.digits_cnn,
     "digits-mlp": models.digits_mlp,
     "resnet20": models.resnet20,
 }
@@ -30,11 +30,18 @@ def builtin_tasks() -> list[str]:
     return sorted(_TASKS)
 
 
-def builtin_model(name: str) -> nn.Module:
-    """A built-in model, untrained, from the global generator. Raises `RecipeError` for an unknown name."""
+def builtin_model(name: str, width: float = 1.0) -> nn.Module:
+    """A built-in model, untrained, from the global generator.
+
+    Args:
+        width: multiplies all hidden widths; below 1 for a small dense model.
+
+    Raises:
+        RecipeError: an unknown name.
+    """
     if name not in _MODELS:
         raise RecipeError(f"there is no built-in model {name!r}", where="builtin:NAME", mend=nearest(name, _MODELS))
-    return _MODELS[name]()
+    return _MODELS[name]() if width == 1 else _MODELS[name](width)
 
 
 def builtin_name(model: nn.Module) -> str | None:

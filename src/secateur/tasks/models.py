@@ -27,11 +27,16 @@ class DigitsCNN(nn.Module):
         return logits
 
 
-def digits_mlp() -> nn.Sequential:
-    """64-300-100-10, the LeNet-300-100 of the lottery-ticket papers on 8x8 digits."""
+def digits_mlp(width: float = 1.0) -> nn.Sequential:
+    """64-300-100-10, the LeNet-300-100 of the lottery-ticket papers on 8x8 digits; `width` multiplies 300 and 100."""
+    first, second = _at_least_one(300 * width), _at_least_one(100 * width)
     return nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)
+        nn.Flatten(), nn.Linear(64, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, 10)
     )
+
+
+def _at_least_one(size: float) -> int:
+    return max(1, round(size))
 
 
 def lenet_300_100() -> nn.Sequential:
@@ -88,9 +93,14 @@ def _stage(cin: int, cout: int, blocks: int, stride: int) -> nn.Sequential:
     return nn.Sequential(_Block(cin, cout, stride), *(_Block(cout, cout, 1) for _ in range(blocks - 1)))
 
 
-def resnet20() -> CifarResNet:
-    """ResNet-20 for CIFAR-10: 0.27 M parameters."""
-    return CifarResNet(20)
+def resnet20(width: float = 1.0) -> CifarResNet:
+    """ResNet-20 for CIFAR-10: 0.27 M parameters; `width` multiplies its 16, 32 and 64 channels."""
+    return CifarResNet(20, _at_least_one(16 * width))
+
+
+def digits_cnn(width: float = 1.0) -> DigitsCNN:
+    """`DigitsCNN` with 16, 32 and 64 channels, multiplied by `width`."""
+    return DigitsCNN(_at_least_one(16 * width))
 
 
 class WordLSTM(nn.Module):

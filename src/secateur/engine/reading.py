@@ -1,0 +1,221 @@
+"""Reads a safetensors file once, into memory of our own: hashed on the way, tensors are views of it.
+
+`safetensors` maps the file, and whoever writes to the file later changes the tensors (or ends the process, if it is cut
+short). Here the bytes that were verified are those that are used. Pages of 2 MiB, where the system has them, make the
+one copy about as cheap as the mapping is.
+"""
+
+import json
+import math
+import mmap
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from secateur.core import CheckpointError
+
+_TYPES = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "U16": torch.uint16,
+    "I16": torch.int16,
+    "U32": torch.uint32,
+    "I32": torch.int32,
+    "U64": torch.uint64,
+    "I64": torch.int64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "C64": torch.complex64,
+}
+_MOST_HEADER, _MOST_DIMENSIONS, _MOST_SIZE = 16 << 20, 32, 1 << 62
+_CHUNK, _HUGE_PAGE = 1 << 20, 2 << 20
+
+
+@runtime_checkable
+class Hasher(Protocol):
+    """What `hashlib` and `xxhash` give."""
+
+    def update(self, data: memoryview, /) -> object: ...
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Type, shape and place of one tensor in the file's data."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+class TensorFile:
+    """An open file whose header is read and checked, and whose data is not read yet.
+
+    Args:
+        path: a plain file; a link, a device or a pipe is refused, unread.
+
+    Raises:
+        CheckpointError: it is missing, cut short, or no safetensors file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle = open_plain(path)
+        try:
+            self.size = os.fstat(self._handle).st_size
+            self._head = self._read_head()
+            self.layouts, self.metadata = _parse(self._head[8:], self.size - len(self._head))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            self.close()
+            raise unreadable(path, error) from error
+
+    def close(self) -> None:
+        """Close the file; tensors that were read stay."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def __enter__(self) -> "TensorFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, hasher: Hasher | None = None) -> dict[str, Tensor]:
+        """All tensors: writable, in one private block of memory. The hasher sees every byte of the file once."""
+        size = self.size - len(self._head)
+        block = memoryview(_block(size))[:size]
+        try:
+            if hasher is not None:
+                hasher.update(memoryview(self._head))
+            self._read_into(block, hasher)
+            return {name: _view(block, layout) for name, layout in self.layouts.items()}
+        except (OSError, ValueError, RuntimeError) as error:
+            raise unreadable(self.path, error) from error
+
+    def _read_into(self, block: memoryview, hasher: Hasher | None) -> None:
+        with os.fdopen(os.dup(self._handle), "rb", buffering=0) as file:
+            file.seek(len(self._head))
+            at = 0
+            while at < len(block):
+                count = file.readinto(block[at : at + _CHUNK])  # in pieces, so that they are hashed while in the cache
+                if not count:
+                    raise ValueError("it was cut short while it was read")
+                if hasher is not None:
+                    hasher.update(block[at : at + count])
+                at += count
+
+    def _read_head(self) -> bytes:
+        first = os.pread(self._handle, 8, 0)
+        length = int.from_bytes(first, "little")
+        if len(first) < 8 or length > min(self.size - 8, _MOST_HEADER):
+            raise ValueError("it is cut short, or no safetensors file")
+        head = first + os.pread(self._handle, length, 8)
+        if len(head) != 8 + length:
+            raise ValueError("it was cut short while it was read")
+        return head
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file, in memory of our own; errors as of `TensorFile`."""
+    with TensorFile(path) as file:
+        return file.read()
+
+
+def open_plain(path: Path) -> int:
+    """A handle to a plain file; a link, a device or a pipe is a `CheckpointError`, and nothing waits for it."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise OSError("it is no plain file")
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise unreadable(path, OSError("it is no plain file"))
+    return handle
+
+
+def read_small(path: Path, most: int) -> bytes:
+    """The content of a plain file that is not larger than `most` bytes; else a `CheckpointError`, unread."""
+    with os.fdopen(open_plain(path), "rb") as file:
+        content = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
+    if content is None or len(content) > most:
+        raise CheckpointError("the file is too large to be ours", where=str(path), mend="restore it from a copy")
+    return content
+
+
+def unreadable(path: Path, error: Exception) -> CheckpointError:
+    """The error for a file that cannot be read."""
+    told = (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return CheckpointError(f"the file cannot be read: {told}", where=str(path), mend="restore it from a copy")
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads`: an object whose keys all differ."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _parse(head: bytes, size: int) -> tuple[dict[str, Layout], dict[str, str]]:
+    header = json.loads(head, object_pairs_hook=once)
+    metadata = header.pop("__metadata__", {})
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its metadata is no text")
+    layouts = {name: _layout(name, entry) for name, entry in header.items()}
+    at = 0
+    for layout in sorted(layouts.values(), key=lambda found: (found.begin, found.end)):
+        if layout.begin != at:
+            raise ValueError("its tensors overlap or leave gaps")
+        at = layout.end
+    if at != size:
+        raise ValueError(f"its tensors take {at} bytes and it has {size}")
+    return layouts, metadata
+
+
+def _layout(name: str, entry: Mapping[str, Any]) -> Layout:
+    dtype, shape, (begin, end) = _TYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
+    numbers = (*shape, begin, end)
+    if len(shape) > _MOST_DIMENSIONS or not all(type(n) is int and 0 <= n < _MOST_SIZE for n in numbers):
+        raise ValueError(f"tensor {name[:80]!r} has an impossible shape or place")
+    if end - begin != math.prod(shape) * dtype.itemsize or begin % dtype.itemsize:
+        raise ValueError(f"tensor {name[:80]!r} does not fit its place")
+    return Layout(dtype, tuple(shape), begin, end)
+
+
+def _block(size: int) -> Any:
+    """Memory that nobody else sees; it goes with the last tensor in it."""
+    if size < _HUGE_PAGE or not hasattr(mmap, "MAP_PRIVATE"):
+        return bytearray(max(1, size))
+    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        try:
+            block.madvise(mmap.MADV_HUGEPAGE)
+        except OSError:
+            return block  # a kernel without huge pages has small ones
+    return block
+
+
+def _view(block: memoryview, layout: Layout) -> Tensor:
+    if not layout.numel:
+        return torch.empty(layout.shape, dtype=layout.dtype)
+    flat = torch.frombuffer(block, dtype=layout.dtype, count=layout.numel, offset=layout.begin)
+    return flat.view(layout.shape)
