@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from secateur.engine.manifest import write_manifest
+
 LAYERS = {"conv1.weight": (16, 1, 3, 3), "conv2.weight": (32, 16, 3, 3), "conv3.weight": (64, 32, 3, 3)}
 LAYERS |= {"fc1.weight": (64, 256), "fc2.weight": (10, 64)}
 METHODS = ("magnitude", "lamp", "gmp", "imp", "snip", "grasp", "rigl", "set", "wanda", "random")
@@ -29,7 +31,7 @@ def write_comparison(
     names = []
     for seed in range(seeds):
         names.append(_cell(cells, "dense", 0.0, "none", seed, 0, command, points))
-        names.append(_cell(cells, "small-dense", 0.0, "none", seed, 0, command, points))
+        names += [_cell(cells, "small-dense", p, "none", seed, 0, command, points) for p in sparsities]
     for at, method in enumerate(methods):
         for sparsity in sparsities:
             for recovery in recoveries:
@@ -54,16 +56,17 @@ def _cell(cells, method, sparsity, recovery, seed, at, command, points):
     g = np.random.default_rng([seed, at, int(1000 * sparsity), len(recovery)])
     layers, masks = _masks(method, sparsity, seed, at) if pruned else ({}, {})
     write_result(result, method, sparsity, seed, recovery, layers, masks, g, points)
-    total = sum(map(math.prod, LAYERS.values())) * (1 if method != "small-dense" else 0.2)
+    total = sum(map(math.prod, LAYERS.values())) * (1 if method != "small-dense" else 1 - sparsity)
     kept = sum(int(m.sum()) for m in masks.values()) if pruned else int(total)
-    accuracy = 0.975 - 0.02 * (not pruned and method != "dense") - (0.06 + 0.015 * at) * sparsity**6
+    accuracy = 0.975 - (0.06 + 0.015 * at) * sparsity**6
+    accuracy -= 0.02 * sparsity * (method == "small-dense")
     accuracy += 0.004 * len(recovery.split("+")) * sparsity + 0.003 * g.standard_normal()
     row = {
         "method": method,
         "settings": {"end": 0.5} if method == "gmp" else {},
         "label": "gmp(end=0.5)" if method == "gmp" else method,
         "tuned": "given" if method == "gmp" else "defaults",
-        "sparsity": sparsity if pruned else None,
+        "sparsity": 0.0 if method == "dense" else sparsity,
         "structure": "weights" if pruned else "",
         "recovery": recovery,
         "seed": seed,
@@ -75,8 +78,8 @@ def _cell(cells, method, sparsity, recovery, seed, at, command, points):
         "bytes_on_disk": (result / "model.safetensors").stat().st_size,
         "latency_ms": 0.41 + 0.01 * g.standard_normal(),
         "latency_ratio": 1.0 + 0.02 * g.standard_normal(),
-        "real_sparsity": sparsity,
-        "sparsity_all": sparsity * 0.99,
+        "real_sparsity": sparsity * pruned,
+        "sparsity_all": sparsity * 0.99 * pruned,
         "train_steps": 210,
         "train_macs": 210 * 64 * 3 * int(total) * 20,
         "train_steps_before": 210 * pruned,
@@ -112,7 +115,6 @@ def write_result(folder, method, sparsity, seed, recovery, layers, masks, g, poi
     steps = np.linspace(1, 210, points).astype(int).tolist()
     losses = (2.2 * np.exp(-np.array(steps) / 60) + 0.1 + 0.03 * g.random(points)).tolist()
     manifest = {
-        "format": 1,
         "secateur": "0.1.0",
         "before": {"metrics": {"accuracy": 0.97, "loss": 0.1}, "params": 40_000, "nonzero": 40_000},
         "after": {"metrics": {"accuracy": 0.96, "loss": 0.2}, "params": 40_000, "nonzero": 4_000, "macs": 800_000},
@@ -139,10 +141,8 @@ def write_result(folder, method, sparsity, seed, recovery, layers, masks, g, poi
 
 
 def seal(folder: Path, manifest):
-    """Write `secateur.json` with its own hash."""
-    rest = {k: v for k, v in manifest.items() if k != "sha256"}
-    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-    (folder / "secateur.json").write_text(json.dumps({**rest, "sha256": digest}, indent=1))
+    """Write `secateur.json` as a saved result has it."""
+    write_manifest(folder, {k: v for k, v in manifest.items() if k not in ("format", "sha256", "files")})
 
 
 def damage(folder, failed=1, missing=2):

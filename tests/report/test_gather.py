@@ -23,22 +23,22 @@ def first_cell(folder):
 
 def test_every_cell_is_a_run_with_its_layers_masks_and_curve(comparison):
     found = gather([comparison])
-    assert len(found.runs) == 12 and not found.notices
+    assert len(found.runs) == 14 and not found.notices
     pruned = [r for r in found.runs if r.method == "lamp"]
     assert all(len(r.layers) == 5 and len(r.masks) == 5 and r.curve and r.about["recipe"] for r in pruned)
-    assert (found.sources[0].done, found.sources[0].missing) == (12, 0)
+    assert (found.sources[0].done, found.sources[0].missing) == (14, 0)
 
 
 def test_a_half_finished_comparison_says_what_is_missing(comparison, synthetic):
     found = gather([synthetic.damage(comparison, failed=1, missing=3)])
     source = found.sources[0]
-    assert (source.done, source.failed, source.missing) == (8, 1, 3)
+    assert (source.done, source.failed, source.missing) == (10, 1, 3)
     assert [r.error.split(":")[0] for r in found.runs if r.error] == ["layer collapse"]
 
 
 def test_a_cell_that_failed_once_and_then_ended_well_is_done(comparison):
     (first_cell(comparison) / "error.json").write_text('{"error": "once"}')
-    assert gather([comparison]).sources[0].done == 12
+    assert gather([comparison]).sources[0].done == 14
 
 
 def test_saved_results_and_run_folders_are_runs_beside_their_dense_start(comparison, tmp_path):
@@ -95,14 +95,14 @@ def test_a_damaged_cell_is_a_notice_and_the_others_stay(comparison, content, nam
     (cell / name).write_bytes(content)
     found = gather([comparison])
     assert len(found.notices) == 1 and cell.name in found.notices[0]
-    assert len(found.runs) == (11 if name == "row.json" else 12)
+    assert len(found.runs) == (13 if name == "row.json" else 14)
 
 
 def test_an_edited_result_is_not_believed(comparison):
     file = first_cell(comparison) / "run" / "result" / "secateur.json"
     file.write_text(file.read_text().replace('"step"', '"steps"'))
     found = gather([comparison])
-    assert "it was edited" in found.notices[0] and found.runs[-1].curve is None
+    assert "it was edited" in found.notices[0] and found.runs[-1].curve is None and found.runs[-1].metrics
 
 
 def test_links_and_pipes_are_not_read(comparison, tmp_path):
@@ -126,7 +126,7 @@ def test_a_cell_name_never_leaves_the_folder(comparison, name):
     told = json.loads((comparison / "comparison.json").read_text())
     (comparison / "comparison.json").write_text(json.dumps({**told, "cells": [*told["cells"], name]}))
     found = gather([comparison])
-    assert found.sources[0].failed == 1 and len(found.runs) == 12 and "no name of a cell" in found.notices[0]
+    assert found.sources[0].failed == 1 and len(found.runs) == 14 and "no name of a cell" in found.notices[0]
 
 
 ODD = [None, True, 3, "x" * 10_000, [], {}, [[]], {"a": [1]}, float("nan"), 10**400]
@@ -140,7 +140,7 @@ def test_a_value_of_another_kind_anywhere_in_a_row_is_no_crash(comparison, value
     row = json.loads(file.read_text())
     for key in row:
         file.write_text(json.dumps({**row, key: value}))
-        assert len(gather([comparison]).runs) == 12
+        assert len(gather([comparison]).runs) == 14
     file.write_text(json.dumps(dict.fromkeys(row, value)))
     write_report(comparison, tmp_path / "r.html")
 
@@ -159,14 +159,14 @@ def test_a_value_of_another_kind_in_the_comparison_or_a_result_is_no_crash(compa
     manifest = json.loads((saved / "secateur.json").read_text())
     for key in manifest.keys() - {"format", "sha256"}:
         synthetic.seal(saved, {**manifest, key: value})
-        gather([saved])
+        gather([comparison, saved])
     synthetic.seal(saved, {**dict.fromkeys(manifest, value), "format": 1})
     write_report([comparison, saved], tmp_path / "r.html")
 
 
 def test_a_file_larger_than_its_kind_can_be_is_not_read(tmp_path):
     (tmp_path / "row.json").write_text('{"a": "' + "x" * 100 + '"}')
-    with pytest.raises(CheckpointError, match="it is not ours"):
+    with pytest.raises(CheckpointError, match="too large to be ours"):
         read_json(tmp_path / "row.json", 50)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from secateur.core.errors import CheckpointError
 from secateur.core.progress import report
 
-from .read import MOST_MANIFEST, MOST_ROW, mapping, plain, read_json, text
+from .read import MOST_COMPARISON, MOST_ROW, mapping, plain, read_json, text
 from .runs import Run, read_result, run_before, run_of_result, run_of_row, with_result
 
 LOOSE = "saved results"
@@ -97,7 +97,7 @@ def _places(folder: Path, depth: int = _DEPTH) -> Iterator[tuple[str, Path]]:
 
 def _comparison(folder: Path, found: Gathered) -> None:
     try:
-        told = read_json(folder / "comparison.json", MOST_MANIFEST)
+        told = read_json(folder / "comparison.json", MOST_COMPARISON)
         if told.get("format") != 1:
             what = f"it has format {text(told.get('format'))!r}; this version reads 1"
             raise CheckpointError(what, where=str(folder / "comparison.json"), mend="upgrade secateur")
@@ -169,7 +169,7 @@ def _results(folders: Sequence[Path], found: Gathered) -> None:
     starts: set[tuple[object, ...]] = set()
     for done, folder in enumerate(dict.fromkeys(folders)):
         report("reading results", done, len(folders))
-        name = folder.parent.name if folder.name == "result" else folder.resolve().name
+        name = _name(folder.absolute())
         try:
             if not (folder / "secateur.json").exists():
                 source.missing += 1
@@ -189,6 +189,12 @@ def _results(folders: Sequence[Path], found: Gathered) -> None:
             found.runs.append(start)
     names = [name for run in found.runs if run.source == len(found.sources) - 1 for name in run.metrics]
     source.metric = next(iter(names), "")
+
+
+def _name(folder: Path) -> str:
+    """A saved result lies in `result`, that of a cell in `run/result`: neither name says which one it is."""
+    parts = [part for part in folder.parts[1:] if part not in ("run", "result")]
+    return parts[-1] if parts else str(folder)
 
 
 def _notice(name: str, error: CheckpointError) -> str:

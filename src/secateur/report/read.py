@@ -9,7 +9,7 @@ from typing import Any
 from secateur.core.errors import CheckpointError
 
 MOST_ROW = 4 << 20
-MOST_MANIFEST = 64 << 20
+MOST_COMPARISON = 16 << 20
 _AGAIN = "restore it from a copy, or remove it and run the cell again"
 # control characters, and those that turn the direction of what follows
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -24,20 +24,11 @@ def read_json(file: Path, most: int) -> dict[str, Any]:
     Raises:
         CheckpointError: it is missing, no plain file, too large, or no JSON object.
     """
+    from secateur.engine.reading import read_small
+
     where = str(file)
     try:
-        if file.is_symlink() or not file.is_file():
-            raise CheckpointError(f"there is no {file.name}", where=where, mend=_AGAIN)
-        with file.open("rb") as handle:
-            content = handle.read(most + 1)
-    except OSError as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"it cannot be read: {error.strerror}", where=where, mend=_AGAIN) from error
-    if len(content) > most:
-        raise CheckpointError(f"it has more than {most >> 20} MiB: it is not ours", where=where, mend=_AGAIN)
-    try:
-        found = json.loads(content)
+        found = json.loads(read_small(file, most))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"it is no JSON: {error}", where=where, mend=_AGAIN) from error
     if not isinstance(found, dict):

@@ -1,16 +1,12 @@
 """One run of a report: a row of a comparison, or a saved result by itself, both as the same record."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from secateur.core.errors import CheckpointError
-
-from .read import MOST_MANIFEST, mapping, number, plain, read_json, text
+from .read import mapping, number, plain, text
 
 DENSE, SMALL = "dense", "small-dense"
 COSTS = {
@@ -23,6 +19,7 @@ COSTS = {
     "latency_ratio": ("latency ratio", "dense = 1"),
 }
 _MOST_GROUPS = 2000
+_TENSORS = ("model.safetensors", "keep.safetensors", "probe.safetensors")
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ def run_of_row(row: Mapping[str, Any], source: int, name: str) -> Run:
         name=name,
         method=method,
         label=text(row.get("label")) or method,
-        sparsity=None if method in (DENSE, SMALL) else sparsity,
+        sparsity=None if method == DENSE else sparsity,
         structure=text(row.get("structure")),
         recovery=text(row.get("recovery")) or "none",
         seed=int(number(row.get("seed")) or 0),
@@ -151,21 +148,14 @@ def with_result(run: Run, folder: Path, manifest: Mapping[str, Any]) -> Run:
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """`secateur.json` with its own hash checked; unlike `engine.checkpoint.read_manifest` it only ever reads,
-    because a comparison may be writing, and does not hash the tensors, because it wants few of them.
+    """`secateur.json`, checked. The tensors are not hashed, because a report wants few of them.
 
     Raises:
         CheckpointError: it is damaged, too new or edited.
     """
-    file = folder / "secateur.json"
-    found = read_json(file, MOST_MANIFEST)
-    restore = "restore it from a copy"
-    if found.get("format") != 1:
-        raise CheckpointError(f"it has format {text(found.get('format'))!r}", where=str(file), mend="upgrade secateur")
-    rest = json.dumps({k: v for k, v in found.items() if k != "sha256"}, sort_keys=True)
-    if found.get("sha256") != hashlib.sha256(rest.encode()).hexdigest():
-        raise CheckpointError("it was edited: its hash differs", where=str(file), mend=restore)
-    return found
+    from secateur.engine.manifest import read_manifest
+
+    return read_manifest(folder, later=_TENSORS)
 
 
 def _measures(found: Mapping[str, Any]) -> dict[str, Any]:

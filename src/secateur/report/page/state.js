@@ -35,7 +35,7 @@ function runName(run) {
   const series = data.series[run.s];
   if (series.kind === "dense") return `${series.name}, seed ${run.seed}`;
   const recovery = several && series.kind === "pruned" ? ` + ${data.recoveries[run.r]}` : "";
-  const target = series.kind === "pruned" ? ` at ${targetName(run.p)}` : "";
+  const target = series.kind === "pruned" ? ` at ${targetName(run.p)}` : run.p === null ? "" : `, the size of ${percent(run.p)}`;
   return `${series.name}${recovery}${target}, seed ${run.seed}`;
 }
 

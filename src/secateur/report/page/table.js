@@ -7,7 +7,7 @@ function columnsOf() {
   const known = (get) => runs.some((run) => get(run) !== null && get(run) !== undefined);
   const all = [
     { name: "method", get: (run) => seriesName(run.s), words: true },
-    { name: "sparsity", get: (run) => (isPruned(run) ? run.p : null), text: percent },
+    { name: "sparsity", get: (run) => run.p, text: percent },
     { name: "recovery", get: (run) => (isPruned(run) ? data.recoveries[run.r] : ""), words: true },
     { name: "seed", get: (run) => run.seed, text: String },
     ...data.metrics.map((metric, i) => ({ name: metric.name, get: (run) => run.m[i], text: figure })),
@@ -85,7 +85,7 @@ function passes(run) {
   const words = find("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   const [method, sparsity, recovery, outcome] = ["method", "sparsity", "recovery", "state"].map((id) => find(`by-${id}`).value);
   if (method !== "all" && String(run.s) !== method) return false;
-  if (sparsity !== "all" && !(isPruned(run) && String(run.p) === sparsity)) return false;
+  if (sparsity !== "all" && !(data.series[run.s].kind !== "dense" && String(run.p) === sparsity)) return false;
   if (recovery !== "all" && !(isPruned(run) && String(run.r) === recovery)) return false;
   if (outcome !== "all" && (run.error ? "failed" : "done") !== outcome) return false;
   const whole = `${runName(run)} ${data.recoveries[run.r]} ${run.name} ${run.error}`.toLowerCase();
