@@ -142,7 +142,7 @@ def test_every_plot_draws_when_it_comes_into_view(open_page):
         page.wait_for_selector(f"#{section}-plot {mark}")
     assert "chance" in page.locator("#overlap-plot .textpoint").first.text_content()
     page.locator("#curves-sparsity").select_option(label="50 %")
-    assert page.locator("#curves-note").inner_text().startswith("14 runs")
+    assert page.locator("#curves-note").inner_text().startswith("12 runs")
 
 
 def test_the_table_sorts_filters_and_saves_what_it_shows(open_page):

@@ -25,7 +25,7 @@ def judged(*several, lower=False):
 def test_the_best_mean_wins_where_no_interval_reaches_it():
     (found,) = judged(runs("a", 0.9, [0.9, 0.91, 0.9]), runs("b", 0.9, [0.5, 0.51, 0.5]))
     assert (found.name, found.kind, found.rivals) == ("a", CLEAR, ())
-    assert headline([found], "accuracy") == "a has the best accuracy at 90 %: no other interval reaches it."
+    assert headline([found], "accuracy") == "a has the best accuracy at 90 %: no other method's interval reaches it."
 
 
 def test_overlapping_intervals_are_no_clear_winner():
@@ -51,7 +51,21 @@ def test_less_is_better_turns_the_order():
 
 def test_dense_is_a_reference_and_no_competitor():
     found = judged(runs("dense", 0.0, [0.99, 0.991, 0.99]), runs("a", 0.9, [0.5, 0.51, 0.5]))
-    assert [w.name for w in found] == ["a"] and found[0].dense == "worse than dense"
+    assert [w.name for w in found] == ["a"] and found[0].beside == ("worse than dense",)
+
+
+def test_a_small_dense_model_counts_at_its_own_size_only():
+    small = runs("small-dense", 0.9, [0.9, 0.91, 0.9])
+    at_90, at_95 = judged(small, runs("a", 0.9, [0.5, 0.51, 0.5]), runs("a", 0.95, [0.4, 0.41, 0.4]))
+    assert at_90.beside == ("worse than a small dense model of equal size",) and at_95.beside == ()
+
+
+def test_a_method_does_not_compete_with_itself_under_another_recovery():
+    other = runs("a", 0.9, [0.9, 0.91, 0.91], recovery="distill")
+    groups = groups_of([*runs("a", 0.9, [0.9, 0.91, 0.9]), *other, *runs("b", 0.9, [0.5, 0.51, 0.5])])
+    names = [f"{g.series.label} + {g.recovery}" for g in groups]
+    (found,) = winners(groups, names, "accuracy", False)
+    assert (found.kind, found.method, found.alike) == (CLEAR, "a", ("a + finetune",))
 
 
 def test_a_failed_run_counts_nowhere():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .groups import Group, Mean
-from .runs import DENSE
+from .runs import DENSE, SMALL
 
 CLEAR, UNCLEAR, OPEN, ALONE = "clear", "no clear winner", "one seed", "nothing to compare with"
 
@@ -16,18 +16,22 @@ class Winner:
 
     Attributes:
         name: of its line, with its recovery where there are several.
+        method: its line alone.
         kind: `CLEAR`; `UNCLEAR`: intervals of `rivals` overlap its own; `OPEN`: without intervals nobody knows.
-        rivals: those that it cannot be told from.
-        dense: how it stands beside the dense model; empty where nobody knows.
+        rivals: other methods that it cannot be told from.
+        alike: the same method with other recoveries, where the intervals overlap.
+        beside: how it stands beside the dense model, and beside the small dense one of equal size, where that is known.
     """
 
     sparsity: float | None
     name: str
+    method: str
     mean: Mean
     seeds: int
     kind: str
     rivals: tuple[str, ...] = ()
-    dense: str = ""
+    alike: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 def winners(groups: Sequence[Group], names: Sequence[str], metric: str, lower: bool) -> list[Winner]:
@@ -38,27 +42,34 @@ def winners(groups: Sequence[Group], names: Sequence[str], metric: str, lower: b
         names: of the groups.
     """
     named = [(g, n, g.metrics[metric]) for g, n in zip(groups, names, strict=True) if metric in g.metrics]
-    dense = next((mean for g, _, mean in named if g.series.method == DENSE), None)
     pruned = [entry for entry in named if not entry[0].series.reference]
     found = []
     for sparsity in sorted({g.sparsity for g, _, _ in pruned}, key=lambda s: (s is None, s or 0)):
         field = [entry for entry in pruned if entry[0].sparsity == sparsity]
         best, name, mean = (min if lower else max)(field, key=lambda entry: entry[2].mean)
-        others = [(n, mean.overlaps(m)) for _, n, m in field if n != name]
+        others = [(n, mean.overlaps(m)) for g, n, m in field if g.series != best.series]
         rivals = tuple(n for n, overlap in others if overlap is not False)
+        alike = tuple(n for g, n, m in field if g.series == best.series and n != name and mean.overlaps(m))
         unknown = any(overlap is None for _, overlap in others)
         kind = ALONE if not others else OPEN if unknown else UNCLEAR if rivals else CLEAR
-        found.append(Winner(sparsity, name, mean, len(best.runs), kind, rivals, _beside(mean, dense, lower)))
+        beside = _beside(mean, sparsity, named, lower)
+        found.append(Winner(sparsity, name, best.series.label, mean, len(best.runs), kind, rivals, alike, beside))
     return found
 
 
-def _beside(mean: Mean, dense: Mean | None, lower: bool) -> str:
-    overlap = mean.overlaps(dense) if dense is not None else None
-    if dense is None or overlap is None:
-        return ""
-    if overlap:
-        return "cannot be told from dense"
-    return "worse than dense" if (mean.mean > dense.mean) == lower else "better than dense"
+def _beside(
+    mean: Mean, sparsity: float | None, named: Sequence[tuple[Group, str, Mean]], lower: bool
+) -> tuple[str, ...]:
+    """Against the dense model, and against the small one that has the size of this sparsity."""
+    said = []
+    for group, _, other in named:
+        small = group.series.method == SMALL and group.sparsity == sparsity
+        overlap = mean.overlaps(other)
+        if (small or group.series.method == DENSE) and overlap is not None:
+            name = "a small dense model of equal size" if small else "dense"
+            order = "worse than" if (mean.mean > other.mean) == lower else "better than"
+            said.append(f"{'cannot be told from' if overlap else order} {name}")
+    return tuple(said)
 
 
 def headline(found: Sequence[Winner], metric: str) -> str:
@@ -72,11 +83,11 @@ def headline(found: Sequence[Winner], metric: str) -> str:
     clear: dict[str, list[str]] = {}
     for w in found:
         if w.kind == CLEAR:
-            clear.setdefault(w.name, []).append(percent(w.sparsity))
+            clear.setdefault(w.method, []).append(percent(w.sparsity))
     parts = [f"{name} has the best {metric} at {_and(places)}" for name, places in clear.items()]
     sentences = []
     if parts:
-        sentences.append(f"{'; '.join(parts)}: no other interval reaches it.")
+        sentences.append(f"{'; '.join(parts)}: no other method's interval reaches it.")
     open_places = [percent(w.sparsity) for w in found if w.kind == UNCLEAR]
     if open_places:
         tied = "At " + _and(open_places) if parts else f"There is no clear winner by {metric}: at {_and(open_places)}"

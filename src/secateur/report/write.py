@@ -136,7 +136,8 @@ def _source(number: int, tables: Tables) -> dict[str, Any]:
                 "seeds": w.seeds,
                 "kind": w.kind,
                 "rivals": w.rivals,
-                "dense": w.dense,
+                "alike": w.alike,
+                "beside": w.beside,
             }
             for w in best
         ],

@@ -1,8 +1,11 @@
 // Training loss against step: one line for each run.
 
+// a small dense model trains from the start, often so long that it would press the others together
+const wanted = (run) => data.series[run.s].kind !== "small" || find("curves-small").checked;
+
 function drawCurves() {
   const target = find("curves-sparsity").value;
-  const shown = runs.map((_, r) => r).filter((r) => runs[r].curve && visible(runs[r]) && String(runs[r].p) === target);
+  const shown = runs.map((_, r) => r).filter((r) => runs[r].curve && visible(runs[r]) && wanted(runs[r]) && String(runs[r].p) === target);
   const order = shown.sort((a, b) => (a === state.run) - (b === state.run)); // the chosen one on top
   const traces = order.map((r) => {
     const run = runs[r];
@@ -40,7 +43,8 @@ function startCurves() {
   const pairs = targets.map((p) => [String(p), targetName(p)]);
   if (!targets.includes(null) && withCurve.some((run) => !isPruned(run))) pairs.push(["null", "dense start"]);
   fill(find("curves-sparsity"), pairs, pairs.filter(([, name]) => name !== "dense start").at(-1)?.[0]);
-  for (const id of ["curves-sparsity", "curves-log"]) find(id).addEventListener("change", () => redraw("curves-plot"));
+  for (const id of ["curves-sparsity", "curves-log", "curves-small"]) find(id).addEventListener("change", () => redraw("curves-plot"));
+  find("curves-small").closest("label").hidden = !withCurve.some((run) => data.series[run.s].kind === "small");
   plot("curves-plot", drawCurves);
   onChange((what) => "metric" in what || "cost" in what || redraw("curves-plot"));
 }

@@ -129,7 +129,7 @@ function denseLines(shown) {
   const annotations = dense.map((g) => ({
     xref: "paper", x: 0, xanchor: "left", y: meanAt(groups[g]), yanchor: "bottom", showarrow: false,
     text: `${inPlot(shorten(seriesName(groups[g].s), 24))} ${figure(meanAt(groups[g]))}`,
-    font: { size: 11, color: style("muted") },
+    font: { size: 11, color: style("muted") }, bgcolor: style("card"), opacity: 0.85, borderpad: 1,
   }));
   return { shapes, annotations };
 }
