@@ -58,6 +58,8 @@ def test_a_small_dense_model_counts_at_its_own_size_only():
     small = runs("small-dense", 0.9, [0.9, 0.91, 0.9])
     at_90, at_95 = judged(small, runs("a", 0.9, [0.5, 0.51, 0.5]), runs("a", 0.95, [0.4, 0.41, 0.4]))
     assert at_90.beside == ("worse than a small dense model of equal size",) and at_95.beside == ()
+    said = headline([at_90, at_95], "accuracy")
+    assert "nothing to compare" in said and "At 90 % the best pruned model is worse than a small dense" in said
 
 
 def test_a_method_does_not_compete_with_itself_under_another_recovery():
@@ -106,11 +108,12 @@ def test_overlap_is_symmetric_and_means_a_common_point(a, b):
     assert a.overlaps(b) == b.overlaps(a) == (max(a.low, b.low) <= min(a.high, b.high))
 
 
-def test_lines_of_one_label_are_told_apart_by_structure_then_source():
+def test_lines_of_one_label_are_told_apart_by_source_then_structure():
     lines = [
         Series(0, "a", "a", "2:4"),
         Series(0, "a", "a", "weights"),
         Series(1, "a", "a", "weights"),
         Series(0, "b", "b", ""),
     ]
-    assert names_of(lines, ["x", "y"]) == ["a · 2:4", "a · weights · x", "a · weights · y", "b"]
+    assert names_of(lines, ["x", "y"]) == ["a · x · 2:4", "a · x · weights", "a · y", "b"]
+    assert names_of(lines[:2], ["x"]) == ["a · 2:4", "a · weights"]

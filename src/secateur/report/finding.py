@@ -9,6 +9,8 @@ from .runs import DENSE, SMALL
 
 CLEAR, UNCLEAR, OPEN, ALONE = "clear", "no clear winner", "one seed", "nothing to compare with"
 
+_SMALL = "a small dense model of equal size"
+
 
 @dataclass(frozen=True)
 class Winner:
@@ -66,7 +68,7 @@ def _beside(
         small = group.series.method == SMALL and group.sparsity == sparsity
         overlap = mean.overlaps(other)
         if (small or group.series.method == DENSE) and overlap is not None:
-            name = "a small dense model of equal size" if small else "dense"
+            name = _SMALL if small else "dense"
             order = "worse than" if (mean.mean > other.mean) == lower else "better than"
             said.append(f"{'cannot be told from' if overlap else order} {name}")
     return tuple(said)
@@ -78,8 +80,16 @@ def headline(found: Sequence[Winner], metric: str) -> str:
         return "No pruned run has finished yet, so there is nothing to conclude."
     if all(w.kind == OPEN for w in found):
         return f"With one seed there is no interval: the order of the methods by {metric} may be chance."
-    if all(w.kind == ALONE for w in found):
-        return f"There is one method, so nothing to compare its {metric} with."
+    alone = f"There is one method, so nothing to compare its {metric} with."
+    sentences = [alone] if all(w.kind == ALONE for w in found) else _order(found, metric)
+    for order in (f"cannot be told from {_SMALL}", f"is worse than {_SMALL}"):
+        places = [percent(w.sparsity) for w in found if order.removeprefix("is ") in w.beside]
+        if places:
+            sentences.append(f"At {_and(places)} the best pruned model {order}.")
+    return " ".join(sentences)
+
+
+def _order(found: Sequence[Winner], metric: str) -> list[str]:
     clear: dict[str, list[str]] = {}
     for w in found:
         if w.kind == CLEAR:
@@ -95,7 +105,7 @@ def headline(found: Sequence[Winner], metric: str) -> str:
     unknown = [percent(w.sparsity) for w in found if w.kind in (OPEN, ALONE)]
     if unknown:
         sentences.append(f"At {_and(unknown)} nothing can be said: too few runs.")
-    return " ".join(sentences)
+    return sentences
 
 
 def caveats(groups: Sequence[Group], budget: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Runs that differ only by their seed, as one: means and intervals; and which of them belong to one line."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -84,11 +85,12 @@ def groups_of(runs: Iterable[Run]) -> list[Group]:
 
 
 def names_of(series: Sequence[Series], sources: Sequence[str]) -> list[str]:
-    """What to call each line: its label, and of structure and source only what is needed to tell lines apart."""
+    """What to call each line: its label, and of source and structure only what is needed to tell lines apart."""
     names = [s.label for s in series]
-    for more in (lambda s: s.structure, lambda s: sources[s.source], lambda s: f"no. {series.index(s) + 1}"):
-        double = {n for n in names if names.count(n) > 1}
-        names = [f"{n} · {more(s)}" if n in double and more(s) else n for n, s in zip(names, series, strict=True)]
+    places = [sources[s.source] if len(sources) > 1 else "" for s in series]
+    for more in (places, [s.structure for s in series], [f"no. {i + 1}" for i in range(len(series))]):
+        count = Counter(names)
+        names = [f"{n} · {m}" if count[n] > 1 and m else n for n, m in zip(names, more, strict=True)]
     return names
 
 

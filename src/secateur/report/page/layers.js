@@ -36,7 +36,11 @@ function cellTexts(values, textOf) {
 function drawLayers() {
   const names = data.layers.names;
   const rows = rowsOfLayers();
-  const labels = rows.map(({ g }) => groupName(groups[g]).replace(" at ", " · "));
+  const both = several && find("layers-recovery").value === "-1";
+  const labels = rows.map(({ g }) => {
+    const { s, r, p } = groups[g];
+    return `${seriesName(s)}${both ? ` + ${data.recoveries[r]}` : ""} · ${targetName(p)}`;
+  });
   const small = narrow();
   const trace = {
     type: "heatmap",
@@ -68,6 +72,7 @@ function startLayers() {
   const many = data.layers.rows.length > 30;
   fill(find("layers-sparsity"), [["all", "all"], ...targets.map((p) => [String(p), targetName(p)])], many ? String(targets.at(-1)) : "all");
   recoveryChoice("layers-recovery", new Set(data.layers.rows.map(({ g }) => groups[g].r)), () => redraw("layers-plot"));
+  if (narrow() && several) find("layers-recovery").selectedIndex = 1; // long labels leave no room for cells
   find("layers-sparsity").addEventListener("change", () => redraw("layers-plot"));
   plot("layers-plot", drawLayers);
   onChange((what) => what.theme && redraw("layers-plot"));

@@ -126,7 +126,8 @@ function denseLines(shown) {
     type: "line", xref: "paper", x0: 0, x1: 1, y0: meanAt(groups[g]), y1: meanAt(groups[g]), layer: "below",
     line: { color: style("muted"), width: 1, dash: "dash" },
   }));
-  const annotations = dense.map((g) => ({
+  // several labels would lie above each other; then the stars tell
+  const annotations = (dense.length > 1 ? [] : dense).map((g) => ({
     xref: "paper", x: 0, xanchor: "left", y: meanAt(groups[g]), yanchor: "bottom", showarrow: false,
     text: `${inPlot(shorten(seriesName(groups[g].s), 24))} ${figure(meanAt(groups[g]))}`,
     font: { size: 11, color: style("muted") }, bgcolor: style("card"), opacity: 0.85, borderpad: 1,
