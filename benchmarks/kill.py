@@ -1,8 +1,9 @@
 """Runs killed by SIGKILL at many seeded moments, and whether each ends as the unbroken run does, to the last bit.
 
-Every story is one run folder: processes killed at moments drawn from the seed, some of them at a random instant
-wherever that is, until one comes to the end. What must agree with the unbroken run: a hash over weights, masks,
-optimizer state, place in the schedule, history and random generators at the end of training, and one over the result.
+Every story is one folder, of a pruning, a training or a whole comparison: processes killed at moments drawn from the
+seed, some of them at a random instant wherever that is, until one comes to the end. What must agree with the unbroken
+run: a hash over weights, masks, optimizer state, place in the schedule, history and random generators at the end of
+training, and one over the result. Nothing half-written may be left.
 `tests/engine/resume_driver.py` explains the moments.
 """
 
@@ -19,7 +20,7 @@ from harness import parser, tell
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "engine"))
 
-from resume_driver import CASES, import_before_the_forks, killed
+from resume_driver import CASES, import_before_the_forks, killed, left_over
 
 MOST_KILLS_OF_A_STORY = 10
 
@@ -81,7 +82,7 @@ def main() -> None:
             hit = story(case, folder, kills, rng.choice((0, 0, 0.02, 0.2)))
             hits[case].update(kill.split(":")[0] for kill in hit)
             same = all({*told(folder, key)} <= {*told(whole[case], key)} for key in ("state", "result"))
-            left = sorted(p.name for p in folder.iterdir()) != ["result", "run.json"]
+            left = left_over(folder)
             if not same or left or not told(folder, "result"):
                 differing.append(f"{case}: {' '.join(hit)}")
     figures = {

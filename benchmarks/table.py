@@ -55,7 +55,23 @@ def rows(name: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
                     "≤ 2 s",
                 ),
             ]
+        case "load":
+            return [row for kind in ("dense", "masked") for row in _load_rows(kind, figures[kind])]
+        case "hostile":
+            ended = ", ".join(f"{n} {how}" for how, n in figures["ended"].items())
+            told = f"{ended}; longest {figures['longest_s']:.1f} s, {figures['largest_peak_bytes'] >> 20} MiB"
+            return [(f"{figures['inputs']} hostile inputs", told, "no other end, 10 s, 1 GiB")]
     raise ValueError(name)
+
+
+def _load_rows(kind: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
+    rows = []
+    for name in (f"{verify} against {peer}" for verify in ("xxh3", "sha256") for peer in ("mapped", "owned")):
+        f = figures[name]
+        told = f"{f['ratio']:.2f} x ({1e3 * f['ours_s']:.0f} ms, {1e3 * f['theirs_s']:.0f} ms)"
+        rows.append((f"load, {kind}, {name}", told, "≤ 1.2" if (kind, name[:4]) == ("dense", "xxh3") else ""))
+    peak, most = figures["peak_bytes"]["ours"], figures["file_bytes"] + figures["model_bytes"]
+    return [*rows, (f"load, {kind}: extra peak memory", f"{peak >> 20} MiB", f"≤ {most >> 20} MiB")]
 
 
 def _span(figures: dict[str, Any]) -> str:

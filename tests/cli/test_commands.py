@@ -115,6 +115,8 @@ def test_a_factory_in_a_file_is_a_model(tmp_path):
         (("run", "nowhere.yaml"), 2, "cannot be read"),
         (("compare", "builtin:digits-mlp", "-t", "builtin:digits", "-m", "lamp,gpm"), 2, "did you mean 'gmp'"),
         (("compare", "builtin:digits-mlp", "-t", "builtin:digits", "-m", "lamp", "-s", "a"), 2, "list of numbers"),
+        (("compare", "builtin:digits-mlp", "-t", "builtin:digits", "-m", "lamp", "--budget", "fair"), 2, "no budget"),
+        (("compare", "builtin:digits-mlp", "-t", "builtin:digits", "-m", "lamp", "--engine", "spark"), 2, "no engine"),
         (("prune", "builtin:digits-mlp", "--sparsity", "0.5"), 2, "--method"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Runs one pruning in a run folder, and kills itself at a named moment; for `test_resume.py` and `benchmarks/kill.py`.
+"""Runs one job in a folder, and kills itself at a named moment; for `test_resume.py` and `benchmarks/kill.py`.
 
     python tests/engine/resume_driver.py CASE FOLDER OUT [--kill LABEL:N ...] [--finish]
 
@@ -32,8 +32,13 @@ from typing import Any
 import torch
 from torch import nn
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from sweeping import same
+
 import secateur as sc
 from secateur.engine import result as result_module
+from secateur.engine.comparison import Comparison
 from secateur.engine.runfolder import RunFolder
 from secateur.engine.tensors import save_state, tensor_hash
 from secateur.engine.training import Trainer
@@ -85,7 +90,31 @@ def distill(**run: Any) -> sc.Result:
     return sc.prune(_seeded(lambda: DigitsCNN(4)), recipe, sparsity=0.7, task=task, seed=3, **run)
 
 
-CASES = {"gmp": gmp, "imp": imp, "distill": distill}
+def train(run: Path, save_every_s: float) -> Comparison:
+    """Plain training, as a comparison trains its dense model, and nothing pruned but in one shot."""
+    return _compare(run, save_every_s, ["magnitude"], ["none"])
+
+
+def compare(run: Path, save_every_s: float) -> Comparison:
+    """A small sweep: dense, small dense, one-shot and rewinding, healed in two ways."""
+    recoveries = ["fine-tune", "fine-tune+recalibrate-bn"]
+    return _compare(run, save_every_s, ["magnitude", "imp(share=0.4)"], recoveries, small_dense=_narrow_mlp)
+
+
+def _narrow_mlp(width: float) -> nn.Module:
+    hidden = max(1, round(40 * width))
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
+
+
+def _compare(run: Path, every: float, methods: list[str], recoveries: list[str], **more: Any) -> Comparison:
+    # a comparison does not say how often its cells write their state
+    RunFolder.due = lambda folder: time.monotonic() - folder._last >= every
+    model, task = _seeded(_normed_mlp), _digits(epochs=1, optimizer="sgd", lr=0.05, momentum=0.9)
+    common: dict[str, Any] = {"sparsity": 0.5, "seeds": 1, "heal": 1, "train": True, "folder": run}
+    return sc.compare(model, methods, task=task, recoveries=recoveries, **common, **more)
+
+
+CASES = {"gmp": gmp, "imp": imp, "distill": distill, "train": train, "compare": compare}
 
 
 class Moments:
@@ -115,7 +144,7 @@ class Moments:
 
         def _step(trainer: Trainer, batch: Any) -> None:
             step(trainer, batch)
-            keep = trainer.maker.keep
+            keep = trainer.maker.keep if trainer.maker is not None else None
             healing = keep is not None and keep.sparsity > trainer.target.sparsity - 0.01
             self.pass_("heal" if healing else "train")
 
@@ -157,8 +186,17 @@ def state_hash(state: dict[str, Any]) -> str:
         return hashlib.sha256((Path(folder) / "state").read_bytes()).hexdigest()
 
 
-def result_hash(result: sc.Result) -> str:
-    """Of weights, masks, keep, plan, measures, history and provenance, all but the date."""
+def left_over(folder: Path) -> list[str]:
+    """What a finished job has no business to leave: hidden files, states, snapshots."""
+    found = [p for p in folder.rglob("*") if p.name.startswith((".", "state.", "snapshot"))]
+    return sorted(str(p.relative_to(folder)) for p in found)
+
+
+def result_hash(result: sc.Result | Comparison) -> str:
+    """Of weights, masks, keep, plan, measures, history and provenance, all but the date; of all cells of a sweep."""
+    if isinstance(result, Comparison):
+        told = same(result.rows, result.folder / "cells")
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
     told = {k: v for k, v in result.provenance.items() if k != "date"}
     facts = [result.plan.to_json(), result.before, result.after, result.sparsity, result.history, told]
     plain = hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()

@@ -24,6 +24,10 @@ from secateur.engine.runfolder import RunFolder
 from secateur.engine.training import Trainer
 from secateur.tasks import builtin_task
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from resume_driver import left_over
+
 DRIVER = Path(__file__).with_name("resume_driver.py")
 
 
@@ -91,6 +95,39 @@ def test_a_killed_run_gives_the_same_result(story):
 
 def test_no_half_written_file_outlives_the_run(story):
     assert sorted(p.name for p in story.folder.iterdir()) == ["result", "run.json"]
+
+
+SWEEPS = {
+    "train": ["train:9", "write:8", "save:2"],
+    "compare": ["train:20", "write:12", "prune:1", "heal:2", "recalibrate:1", "save:2"],
+}
+
+
+@pytest.fixture(scope="module", params=SWEEPS)
+def sweep(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    case, place = request.param, tmp_path_factory.mktemp(request.param)
+    drive(case, place / "unbroken", place / "unbroken.out", "--finish")
+    kills = drive(case, place / "broken", place / "broken.out", *(f"--kill={k}" for k in SWEEPS[case]), "--finish")
+    return Story(told(place / "unbroken.out"), told(place / "broken.out"), kills, place / "broken")
+
+
+def test_every_kill_of_the_sweep_hit(sweep):
+    assert set(sweep.kills.values()) == {-signal.SIGKILL}
+
+
+def test_a_killed_sweep_trains_every_cell_to_the_same_state(sweep):
+    assert {line["state"] for line in sweep.broken if "state" in line} <= {
+        line["state"] for line in sweep.unbroken if "state" in line
+    }
+
+
+def test_a_killed_sweep_has_the_same_rows_and_tensors(sweep):
+    results = [line["result"] for line in sweep.unbroken + sweep.broken if "result" in line]
+    assert len(results) == 2 and len(set(results)) == 1
+
+
+def test_a_killed_sweep_leaves_no_half_written_file(sweep):
+    assert left_over(sweep.folder) == []
 
 
 def mlp() -> nn.Sequential:

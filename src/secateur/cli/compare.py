@@ -113,6 +113,7 @@ def _checked_in_a_fresh_process(folder: object, model: str) -> dict[str, object]
     command += ["--factory", model] if ".py:" in model else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[0]
+        lines = done.stderr.strip().splitlines() or ["it ended without a word"]
+        reason = next((line for line in lines if line.startswith("error: ")), lines[-1])
         return {"identical": None, "reason": reason}
     return dict(json.loads(done.stdout)["verified"])

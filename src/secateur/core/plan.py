@@ -26,8 +26,20 @@ class Mask:
         if leaf + MASK_SUFFIX in module._buffers:
             return
         parameter = getattr(module, leaf)
+        if not isinstance(parameter, torch.Tensor):
+            raise AttributeError(f"{self.tensor!r} is no tensor")
         mask = torch.ones(parameter.shape, dtype=torch.bool, device=parameter.device)
         attach_mask_(model, self.tensor, mask)
+
+
+@dataclass(frozen=True)
+class _Find(Mask):
+    """A mask that is not attached."""
+
+    def replay_(self, model: nn.Module) -> None:
+        module, leaf = owner_of(model, self.tensor)
+        if not isinstance(getattr(module, leaf), torch.Tensor):
+            raise AttributeError(f"{self.tensor!r} is no tensor")
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,10 @@ class Plan:
                     where=f"action {action} on {type(model).__name__}",
                     mend="load into the architecture that was pruned",
                 ) from error
+
+    def without_masks(self) -> "Plan":
+        """What is left to replay where masks are folded into the stored tensors: every mask just finds its tensor."""
+        return Plan(tuple(_Find(a.tensor) if isinstance(a, Mask) else a for a in self.actions))
 
     def to_json(self) -> list[dict[str, object]]:
         """Plain data, for `secateur.json`."""

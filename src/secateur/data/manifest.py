@@ -1,13 +1,17 @@
 """Manifest of a pruned data set: sorted sample ids, one a line, with the size of the whole in the first line."""
 
+import contextlib
+import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from secateur.core import CheckpointError, Keep
+from secateur.core.files import open_plain, unwritable
 
 _HEAD = "# samples of "
+_MOST_SAMPLES, _LONGEST_LINE = 1 << 30, 40
 
 
 def write_ids(keep: Keep, path: str | Path) -> int:
@@ -26,6 +30,10 @@ def write_ids(keep: Keep, path: str | Path) -> int:
             file.write(f"{_HEAD}{keep['samples'].numel()}\n" + "".join(f"{i}\n" for i in ids))
     except FileExistsError as error:
         raise CheckpointError("the file is there already", where=str(path), mend="choose another name") from error
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            Path(path).unlink()
+        raise unwritable(Path(path), error) from error
     return len(ids)
 
 
@@ -35,12 +43,17 @@ def read_ids(path: str | Path) -> Keep:
     Raises:
         CheckpointError: damaged: no head, an id that is no number, twice there, or outside the data set.
     """
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
     try:
-        size = int(lines[0].removeprefix(_HEAD))
-        ids = [int(line) for line in lines[1:]]
+        with os.fdopen(open_plain(Path(os.path.realpath(path))), "rb") as file:
+            size = int(file.readline(_LONGEST_LINE).decode().removeprefix(_HEAD))
+            most = min(size, _MOST_SAMPLES) * _LONGEST_LINE
+            if os.fstat(file.fileno()).st_size > most + _LONGEST_LINE:
+                raise ValueError(f"it is too long for {size} samples")
+            ids = [int(line) for line in file.read().decode().splitlines()]
     except (IndexError, ValueError) as error:
-        raise _damaged(str(error), path) from error
+        raise _damaged(str(error)[:200], path) from error
+    if not 0 <= size <= _MOST_SAMPLES:
+        raise _damaged(f"no data set has {size} samples", path)
     if ids != sorted(set(ids)) or any(not 0 <= i < size for i in ids):
         raise _damaged("ids are not sorted, stand twice, or lie outside the data set", path)
     mask: Tensor = torch.zeros(size, dtype=torch.bool)

@@ -15,20 +15,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.core import CheckpointError, RecipeError, require
+from secateur.core import CheckpointError, require
+from secateur.core.files import once, read_small
 from secateur.tasks import builtin_model, builtin_name
 
 from .manifest import MOST_JSON
-from .reading import once, read_small
 
 Factory = Callable[[], nn.Module]
 _DEEP = re.compile("layer|depth|block|expert|label|repeat|stage")
 _MOST_LAYERS, _MOST_LABELS, _MOST_SIZE, _DEEPEST = 1_000, 100_000, 1 << 40, 40
-
-
-_Unfit = (RecipeError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError, OSError,
-          IndexError, ArithmeticError, ImportError, MemoryError)  # fmt: skip
-"""What a hostile description can make a constructor raise."""
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
@@ -74,7 +69,7 @@ def build(base: object, folder: Path, files: Collection[str]) -> nn.Module:
         return _build(base, folder, files)
     except CheckpointError:
         raise
-    except _Unfit as error:
+    except Exception as error:  # constructors of other libraries raise whatever they like
         raise CheckpointError(
             f"the architecture cannot be built: {(str(error).splitlines() or [repr(error)])[0][:300]}",
             where=str(folder / "secateur.json"),

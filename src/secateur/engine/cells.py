@@ -18,7 +18,7 @@ from .contender import pruned
 from .jsonfile import read_json, write_json
 from .result import Result
 from .runfolder import fingerprint
-from .tensors import load_state
+from .tensors import load_state, sweep_halves
 
 _log = logging.getLogger(__name__)
 Json = dict[str, Any]
@@ -70,6 +70,7 @@ def run_cell(config: Json, cells: Path, bench: Bench) -> Json:
     begin = time.process_time()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep_halves(folder)
         write_json(folder / "cell.json", config)
         found = _measured(config, cells, folder, bench)
         found = {**place(config), "folder": folder.name, **found, "cpu_seconds": time.process_time() - begin}
@@ -119,7 +120,8 @@ def _measured(config: Json, cells: Path, folder: Path, bench: Bench) -> Json:
 def dense_config(config: Mapping[str, Any]) -> Json:
     """The dense cell that a cell starts from: the same under every protocol."""
     free = dict.fromkeys(("structure", "recovery", "heal", "budget"))
-    return {**config, **free, "method": DENSE, "settings": {}, "sparsity": 0.0}
+    same = {key: value for key, value in config.items() if key != "narrow"}
+    return {**same, **free, "method": DENSE, "settings": {}, "sparsity": 0.0}
 
 
 def _row(result: Result, config: Json, folder: Path, dense: nn.Module, task: Task, before: Json | None) -> Json:

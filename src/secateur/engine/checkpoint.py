@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from secateur.core import MASK_SUFFIX, CheckpointError, Keep, Plan, masks_of, remove_masks_
+from secateur.core import MASK_SUFFIX, CheckpointError, Keep, Plan, masks_of
 from secateur.graph import names_by_tensor
 
 from .base import Factory, build, reads_values
 from .bounds import Bounds
 from .folders import as_it_was
 from .folders import write_folder as write_folder
-from .manifest import Check, Verify
+from .manifest import Check
 from .manifest import read_manifest as read_manifest
 from .manifest import write_manifest as write_manifest
 from .reading import Layout, TensorFile
@@ -77,7 +77,7 @@ def load(
     factory: Factory | None = None,
     masks: bool = False,
     device: Any = "cpu",
-    verify: Verify = "xxh3",
+    verify: str = "xxh3",
 ) -> Any:
     """The pruned model of a saved folder: the base built without weights, the plan replayed, the tensors read.
 
@@ -102,6 +102,7 @@ def load(
         )
     with _Stored(folder, _MODEL, manifest, verify, device) as stored:
         plan = Plan.from_json(manifest.get("plan"))
+        plan = plan if masks else plan.without_masks()
         before = rng_state()
         try:
             # code that we do not know may not survive the meta device
@@ -110,8 +111,6 @@ def load(
             set_rng_state(before)
         if factory is not None:
             _fill_(model, plan, manifest, stored)
-    if not masks:
-        remove_masks_(model)
     return model.to(device).eval()
 
 
@@ -121,7 +120,7 @@ class _Stored:
     So tensors that do not fit the architecture are refused before memory is taken for them.
     """
 
-    def __init__(self, folder: Path, name: str, manifest: Mapping[str, Any], verify: Verify, device: Any) -> None:
+    def __init__(self, folder: Path, name: str, manifest: Mapping[str, Any], verify: str, device: Any) -> None:
         self.folder, self._device = folder, device
         self._check = Check(folder, name, manifest, verify)
         self._file = TensorFile(self._check.file)
@@ -172,7 +171,7 @@ def _has_meta(model: nn.Module) -> bool:
     return any(t.is_meta for t in tensors)
 
 
-def load_keep(folder: str | Path, *, verify: Verify = "xxh3") -> Keep:
+def load_keep(folder: str | Path, *, verify: str = "xxh3") -> Keep:
     """What stays, of a saved result: per weight tensor in its own shape, or per group of samples.
 
     Args:

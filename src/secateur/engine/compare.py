@@ -23,7 +23,7 @@ from .lock import held
 from .pool import Engine, check_engine, run_cells
 from .sources import content_of
 from .sweep import cell_configs, contenders, methods_from, seeds_from, targets_from
-from .tensors import tensor_hash
+from .tensors import sweep_halves, tensor_hash
 
 Json = dict[str, Any]
 FORMAT = 1
@@ -93,12 +93,12 @@ def compare(
         "heal": healed,
         "budget": budget,
         "device": device,
-        "content": [content_of(s) for s in (model, task, small_dense) if isinstance(s, str)],
+        "content": [content_of(s) for s in (model, task) if isinstance(s, str)],
         "training": [repr(training), bench.task.batch_size, bench.task.epoch_steps()],
         "version": [__version__, torch.__version__],
     }
     cells, left_out = contenders(chosen, targets, ways, structure)
-    narrow = small_dense if isinstance(small_dense, str) else None
+    narrow = [small_dense, content_of(small_dense)] if isinstance(small_dense, str) else []
     configs = cell_configs(shared, cells, numbers, targets if small_dense else (), narrow)
     metric = next(iter(bench.task.metrics), "loss")
     found = Comparison(
@@ -116,6 +116,7 @@ def compare(
     configs = [{**config, "command": cell_command(config, found.protocol, command)} for config in configs]
     names = {"model": model, "task": task, "train": train, "small_dense": small_dense}
     with held(found.folder):
+        sweep_halves(found.folder)
         _describe(found, configs, command)
         found.rows = run_cells(configs, found.folder / "cells", bench, names if named else None, workers, engine)
         _store(found)

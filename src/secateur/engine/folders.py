@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from secateur.core import CheckpointError
+from secateur.core.files import unwritable
 
 
 def write_folder(folder: str | Path, fill: Callable[[Path], None], overwrite: bool = False) -> Path:
@@ -21,7 +22,6 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None], overwrite: bo
         CheckpointError: it is there already and `overwrite` is false, or it cannot be written.
     """
     folder = Path(folder)
-    mend = "choose a folder that can be written"
     try:
         put_back(folder)
         if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
@@ -33,7 +33,6 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None], overwrite: bo
         temporary = folder.absolute().parent / f".{folder.name}.saving-{secrets.token_hex(4)}"
         temporary.mkdir()
         try:
-            mend = "free some space, or choose another place"
             fill(temporary)
             for file in temporary.iterdir():
                 _flush(file)
@@ -43,7 +42,7 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None], overwrite: bo
     except CheckpointError:
         raise
     except OSError as error:
-        raise CheckpointError(str(error), where=str(folder), mend=mend) from error
+        raise unwritable(folder, error) from error
     return folder
 
 

@@ -12,18 +12,17 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import xxhash
 
 from secateur.core import CheckpointError, RecipeError
+from secateur.core.files import once, open_plain, read_small
 
 from .folders import as_it_was
-from .reading import once, open_plain, read_small
 
 FORMAT = 2
 MOST_JSON = 16 << 20
-Verify = Literal["xxh3", "sha256"]
 _DIGESTS: dict[str, Callable[[], Any]] = {"xxh3": xxhash.xxh3_128, "sha256": hashlib.sha256}
 _CHUNK = 1 << 20
 
@@ -43,7 +42,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     (folder / "secateur.json").write_text(text, encoding="utf-8")
 
 
-def read_manifest(folder: str | Path, *, verify: Verify = "xxh3", later: Collection[str] = ()) -> dict[str, Any]:
+def read_manifest(folder: str | Path, *, verify: str = "xxh3", later: Collection[str] = ()) -> dict[str, Any]:
     """`secateur.json`, checked: format, its own hash, and the digest of every file beside it.
 
     Args:
@@ -81,7 +80,7 @@ class Check:
         verify: which digest, where the manifest has both.
     """
 
-    def __init__(self, folder: Path, name: str, manifest: Mapping[str, Any], verify: Verify) -> None:
+    def __init__(self, folder: Path, name: str, manifest: Mapping[str, Any], verify: str) -> None:
         wanted = _wanted(folder, name, manifest)
         if Path(name).name != name:
             raise CheckpointError(f"{name[:80]!r} is no file name", where=str(folder), mend="restore the folder")

@@ -9,7 +9,6 @@ import json
 import math
 import mmap
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from secateur.core import CheckpointError
+from secateur.core.files import once, open_plain, unreadable
 
 _TYPES = {
     "BOOL": torch.bool,
@@ -136,43 +135,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a file, in memory of our own; errors as of `TensorFile`."""
     with TensorFile(path) as file:
         return file.read()
-
-
-def open_plain(path: Path) -> int:
-    """A handle to a plain file; a link, a device or a pipe is a `CheckpointError`, and nothing waits for it."""
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise OSError("it is no plain file")
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise unreadable(path, OSError("it is no plain file"))
-    return handle
-
-
-def read_small(path: Path, most: int) -> bytes:
-    """The content of a plain file that is not larger than `most` bytes; else a `CheckpointError`, unread."""
-    with os.fdopen(open_plain(path), "rb") as file:
-        content = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
-    if content is None or len(content) > most:
-        raise CheckpointError("the file is too large to be ours", where=str(path), mend="restore it from a copy")
-    return content
-
-
-def unreadable(path: Path, error: Exception) -> CheckpointError:
-    """The error for a file that cannot be read."""
-    told = (str(error).splitlines() or [type(error).__name__])[0][:300]
-    return CheckpointError(f"the file cannot be read: {told}", where=str(path), mend="restore it from a copy")
-
-
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For `json.loads`: an object whose keys all differ."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
 
 
 def _parse(head: bytes, size: int) -> tuple[dict[str, Layout], dict[str, str]]:

@@ -1,5 +1,6 @@
 """Recipe files: YAML, validated at the door into the same classes that Python uses; errors name line and key."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,15 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from secateur.core import Recipe, RecipeError, nearest, registry
+from secateur.core import CheckpointError, Recipe, RecipeError, nearest, registry
+from secateur.core.files import read_small
 from secateur.core.validate import check_setting
 
 from .methods import build_part
 
 _ROOMS = ("structure", "score", "budget", "schedule")
 _LONGEST = 1 << 20
+_LARGEST = 1 << 64
 
 
 class RunFile(BaseModel):
@@ -55,11 +58,10 @@ def read_recipe(path: str | Path) -> Loaded:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"it cannot be read: {error}", where=str(path), mend="give a YAML file") from error
-    if len(text) > _LONGEST:
-        raise RecipeError("it is longer than a recipe can be", where=str(path), mend="give a recipe file")
+        text = read_small(Path(os.path.realpath(path)), _LONGEST).decode()
+    except (CheckpointError, UnicodeDecodeError) as error:
+        what = error.what if isinstance(error, CheckpointError) else f"it cannot be read: {error}"
+        raise RecipeError(what, where=str(path), mend="give a YAML file") from error
     data, lines = _parse(text, path)
     file = _file(data, lines, path)
     if (file.method is None) == (file.recipe is None):
@@ -87,15 +89,38 @@ def _parse(text: str, path: Path) -> tuple[dict[str, Any], Lines]:
                 )
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    except RecipeError:
+        raise
+    except (
+        yaml.YAMLError,
+        RecursionError,
+        ValueError,
+        TypeError,
+        OverflowError,
+    ) as error:  # the last two: a number, date or key
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "it is nested too deep"
+        deep = isinstance(error, RecursionError)
+        problem = getattr(error, "problem", None) or ("it is nested too deep" if deep else str(error)[:200])
         raise RecipeError(f"it is no YAML: {problem}", where=f"{path}{line}", mend="mend the line") from error
     if not isinstance(data, dict):
         raise RecipeError("it holds no keys", where=str(path), mend="write key: value lines, beginning with model:")
     _note_lines(root, (), lines, path)
+    _check_plain(data, (), lines, path)
     return data, lines
+
+
+def _check_plain(value: Any, at: tuple[Any, ...], lines: Lines, path: Path) -> None:
+    """Keys are text, and numbers are of a size that can be printed in an error."""
+    if isinstance(value, int) and abs(value) >= _LARGEST:
+        raise RecipeError("the number is too large", where=_place(path, lines, at), mend="give a smaller one")
+    if isinstance(value, dict):
+        odd = [key for key in value if not isinstance(key, str)]
+        if odd:
+            what = f"the key {str(odd[0])[:80]} is a {type(odd[0]).__name__}, not text"
+            raise RecipeError(what, where=_place(path, lines, at), mend="a key is a name; put it in quotes")
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        _check_plain(inner, (*at, key), lines, path)
 
 
 def _note_lines(node: Any, at: tuple[Any, ...], lines: dict[tuple[Any, ...], int], path: Path) -> None:
@@ -135,7 +160,7 @@ def _file(data: dict[str, Any], lines: Lines, path: Path) -> RunFile:
             raise RecipeError(f"there is no key {key!r}", where=where, mend=mend) from error
         if first["type"] == "missing":
             raise RecipeError(f"the key {key!r} is missing", where=where, mend=f"add a line {key}: ...") from error
-        what = f"{key}: {first['input']!r} does not fit: {first['msg'].lower()}"
+        what = f"{key}: {repr(first['input'])[:200]} does not fit: {first['msg'].lower()}"
         raise RecipeError(what, where=where, mend=f"give {key} as {RunFile.model_fields[key].annotation}") from error
 
 
@@ -152,10 +177,13 @@ def _method(given: str | dict[str, Any], lines: Lines, path: Path) -> tuple[str,
     if id not in known:
         where = _place(path, lines, ("method", id))
         raise RecipeError(f"there is no method {id!r}", where=where, mend=nearest(id, known))
+    if not isinstance(settings, dict):
+        what = f"the settings of {id!r} are {repr(settings)[:80]}"
+        raise RecipeError(what, where=_place(path, lines, ("method", id)), mend=f"write {{{id}: {{name: value}}}}")
     build = registry.get(id).build
     checked = {
         name: check_setting(build, name, value, _place(path, lines, ("method", id, name)))
-        for name, value in dict(settings).items()
+        for name, value in settings.items()
     }
     return id, checked
 

@@ -8,6 +8,7 @@ saved result.
 import errno
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -17,12 +18,14 @@ from typing import Any
 from torch import Tensor
 
 from secateur.core import CheckpointError
+from secateur.core.files import once, read_small, unwritable
 
 from .lock import Lock
 from .tensors import load_state, save_state, write_atomically
 
 FORMAT = 1
 _HALF_WRITTEN = (".state.safetensors.*", ".snapshot-*.safetensors.*", ".result.*", ".lock.*")
+_MOST_JSON = 16 << 20
 _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -55,7 +58,11 @@ class RunFolder:
         self._last = time.monotonic()
         self._lock: Lock | None = None
         file = self.path / "run.json"
-        if not file.exists() and self.path.is_dir() and any(not p.name.startswith(".") for p in self.path.iterdir()):
+        if (
+            not os.path.lexists(file)
+            and self.path.is_dir()
+            and any(not p.name.startswith(".") for p in self.path.iterdir())
+        ):
             raise CheckpointError(
                 "the folder is not empty and holds no run", where=str(self.path), mend="choose another folder"
             )
@@ -80,12 +87,10 @@ class RunFolder:
         except OSError as error:
             if error.errno in _UNWRITABLE and self.finished:
                 return  # a finished run on a read-only medium is only read
-            raise CheckpointError(
-                str(error), where=str(self.path), mend="choose a run folder that can be written"
-            ) from error
+            raise unwritable(self.path, error) from error
 
     def _open(self, file: Path, wanted: Mapping[str, Any]) -> None:
-        if not file.exists():
+        if not os.path.lexists(file):
             write_atomically(file, json.dumps(wanted, indent=1, default=repr).encode())
             return
         _check(file, wanted)
@@ -126,7 +131,7 @@ class RunFolder:
     def read(self) -> dict[str, Any] | None:
         """The last state; None before the first."""
         file = self.path / "state.safetensors"
-        return load_state(file) if file.exists() else None
+        return load_state(file) if os.path.lexists(file) else None
 
     def write_snapshot(self, step: int, tensors: Mapping[str, Tensor]) -> None:
         """Keep what the subject is at a step, to rewind to."""
@@ -135,7 +140,7 @@ class RunFolder:
     def read_snapshot(self, step: int) -> dict[str, Tensor] | None:
         """The snapshot of a step, if there is one."""
         file = self.path / f"snapshot-{step}.safetensors"
-        return load_state(file) if file.exists() else None
+        return load_state(file) if os.path.lexists(file) else None
 
     def clear(self) -> None:
         """Remove the state and the snapshots of a finished run, and what killed writers left."""
@@ -169,11 +174,10 @@ def _check(file: Path, wanted: Mapping[str, Any]) -> None:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"the file cannot be read: {error}", where=str(file), mend="delete the run folder to start again"
-        ) from error
+        found = json.loads(read_small(file, _MOST_JSON).decode(), object_pairs_hook=once)
+    except (CheckpointError, ValueError, RecursionError) as error:
+        what = error.what if isinstance(error, CheckpointError) else f"the file cannot be read: {error}"
+        raise CheckpointError(what, where=str(file), mend="delete the run folder to start again") from error
     if not isinstance(found, dict):
         raise CheckpointError("the file is no run", where=str(file), mend="delete the run folder to start again")
     return found

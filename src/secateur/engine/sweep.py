@@ -101,17 +101,17 @@ def _reason_against(
 
 
 def cell_configs(
-    shared: Json, cells: Sequence[Json], seeds: Sequence[int], small: Sequence[float | None], narrow: str | None
+    shared: Json, cells: Sequence[Json], seeds: Sequence[int], small: Sequence[float | None], narrow: Sequence[str]
 ) -> list[Json]:
     """Every cell: the dense ones first, because all others start from them, seeds innermost.
 
     Args:
         shared: what all have in common.
         small: the sparsities to which a small dense model of equal size is wanted.
-        narrow: what names the factory of small models.
+        narrow: the name of the factory of small models and a hash of its file; empty for built-in ones.
     """
     baselines: list[Json] = [
-        {"method": SMALL, "settings": {"of": narrow} if narrow else {}, "sparsity": s, "recovery": None} for s in small
+        {"method": SMALL, "settings": {}, "sparsity": s, "recovery": None, "narrow": list(narrow)} for s in small
     ]
     all_cells = [{**shared, **cell, "seed": seed} for cell in (*baselines, *cells) for seed in seeds]
     return [dense_config({**all_cells[0], "seed": seed}) for seed in seeds] + all_cells

@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from secateur.core import CheckpointError
+from secateur.core.files import unwritable
 
 from .reading import TensorFile
 
@@ -54,7 +55,11 @@ def load_state(path: Path) -> Any:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside the file, flush to the disk, rename."""
+    """Write to a temporary name beside the file, flush to the disk, rename.
+
+    Raises:
+        CheckpointError: it cannot be written; what was there is still whole.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # made plainly, so that the umask rules
     try:
         with temporary.open("xb") as file:
@@ -62,10 +67,17 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
             temporary.unlink()
-        raise
+
+
+def sweep_halves(folder: Path) -> None:
+    """Remove the temporary files that killed writers left; nobody else may be writing there."""
+    for half in folder.glob(".*." + "[0-9a-f]" * 8):
+        half.unlink(missing_ok=True)
 
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:

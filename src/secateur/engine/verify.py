@@ -10,6 +10,7 @@ from secateur.core import CheckpointError
 from .base import Factory
 from .checkpoint import load
 from .folders import as_it_was
+from .reading import read_tensors
 from .result import probe_outputs
 
 

@@ -19,8 +19,8 @@ def structure(text: str) -> Structure:
     text = text.strip().lower()
     if text == "weights":
         return Weights()
-    if found := re.fullmatch(r"(\d+):(\d+)", text):
+    if found := re.fullmatch(r"(\d{1,6}):(\d{1,6})", text):
         return NM(int(found[1]), int(found[2]))
-    if found := re.fullmatch(r"(?:blocks?\s+)?(\d+)x(\d+)", text):
+    if found := re.fullmatch(r"(?:blocks?\s+)?(\d{1,6})x(\d{1,6})", text):
         return Blocks(int(found[1]), int(found[2]))
     raise RecipeError(f"{text!r} names no structure", where="structure", mend='write "weights", "2:4" or "4x4"')

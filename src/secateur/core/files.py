@@ -1,0 +1,54 @@
+"""Files that others wrote: only plain ones are opened, and none is read that is larger than it can be."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from .errors import CheckpointError
+
+
+def open_plain(path: Path) -> int:
+    """A handle to a plain file; a link, a device or a pipe is a `CheckpointError`, and nothing waits for it."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise OSError("it is no plain file")
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise unreadable(path, OSError("it is no plain file"))
+    return handle
+
+
+def read_small(path: Path, most: int) -> bytes:
+    """The content of a plain file that is not larger than `most` bytes; else a `CheckpointError`, unread."""
+    with os.fdopen(open_plain(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size) if size <= most else None
+    if content is None:
+        raise CheckpointError("the file is too large to be ours", where=str(path), mend="restore it from a copy")
+    return content
+
+
+def unreadable(path: Path, error: Exception) -> CheckpointError:
+    """The error for a file that cannot be read."""
+    told = (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return CheckpointError(f"the file cannot be read: {told}", where=str(path), mend="restore it from a copy")
+
+
+def unwritable(path: Path, error: OSError) -> CheckpointError:
+    """The error for a place that cannot be written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    mend = "free some space, or choose another place" if full else "choose a place that can be written"
+    return CheckpointError(str(error), where=str(path), mend=mend)
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads`: an object whose keys all differ."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
