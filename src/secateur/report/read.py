@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.core.errors import CheckpointError
+from secateur.core.files import read_small
 
 MOST_ROW = 4 << 20
 MOST_COMPARISON = 16 << 20
@@ -24,8 +25,6 @@ def read_json(file: Path, most: int) -> dict[str, Any]:
     Raises:
         CheckpointError: it is missing, no plain file, too large, or no JSON object.
     """
-    from secateur.engine.reading import read_small
-
     where = str(file)
     try:
         found = json.loads(read_small(file, most))
