@@ -15,9 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from harness import cpu_s, parser, tell
-
 import secateur as sc
+from harness import cpu_s, parser, tell
 from secateur.engine.rng import seeded
 from secateur.engine.training import Device, train_
 

@@ -43,6 +43,18 @@ def rows(name: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
         case "kill":
             differ = len(figures["stories_that_differ"])
             return [(f"{figures['kills']} kills in {figures['stories']} stories", f"{differ} differ", "0")]
+        case "report":
+            wrote, opened = figures["write"], figures["open"] or {}
+            first = opened.get("first_plot_s")
+            return [
+                (f"report of {figures['runs']} runs: processor time", f"{wrote['cpu_s']:.2f} s", "≤ 5 s"),
+                (f"report of {figures['runs']} runs: size", f"{figures['megabytes']:.2f} MB", "≤ 6 MB"),
+                (
+                    f"report of {figures['runs']} runs: opened in Chromium, to table and first plot",
+                    "not measured" if first is None else f"{opened['table_ready_s']:.2f} s, {first:.2f} s",
+                    "≤ 2 s",
+                ),
+            ]
         case "load":
             return [row for kind in ("dense", "masked") for row in _load_rows(kind, figures[kind])]
         case "hostile":

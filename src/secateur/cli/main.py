@@ -14,6 +14,7 @@ from .compare import compare
 from .inspect import inspect
 from .methods import methods
 from .prune import prune
+from .report import report
 from .run import run_recipe
 
 app = typer.Typer(
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (prune, compare, inspect, methods, card):
+for command in (prune, compare, report, inspect, methods, card):
     app.command(command.__name__)(command)
 app.command("run")(run_recipe)
 app.add_typer(claims, name="claims")

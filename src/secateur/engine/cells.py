@@ -129,7 +129,7 @@ def _row(result: Result, config: Json, folder: Path, dense: nn.Module, task: Tas
     subject = result.subject.to("cpu")
     batch = to_device(next(iter(task.batches("train", shuffle=False))), "cpu")
     forward = macs_by_module(subject, batch, task.call).get("", 0)
-    latency = compare_latency(dense.to("cpu"), subject, first_sample(batch), call=task.call)
+    latency = compare_latency(dense.to("cpu"), subject, first_sample(batch), repeats=2, call=task.call)
     steps = result.provenance["train_steps"]
     saved = folder / "run" / "result"
     return {

@@ -1,1 +1,5 @@
-"""What results look like: tables in the terminal, cards, later the comparison page."""
+"""What results look like: tables in the terminal, cards, and the report, one HTML page of many runs."""
+
+from .write import write_report
+
+__all__ = ["write_report"]
