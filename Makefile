@@ -27,11 +27,13 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# never with -q, which hides dead links from --strict
 docs: $(VENV)/.dev
 	$(BIN)/python docs/build.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.dev
-	for script in masked_step global_magnitude cli_start; do \
+	for script in masked_step global_magnitude cli_start load report sweep; do \
 	  $(ONE_THREAD) $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 claims: $(VENV)/.dev

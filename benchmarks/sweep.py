@@ -2,8 +2,8 @@
 
 The runs by themselves: the dense models trained, then `sc.prune` with its healing and `Result.save`, one after the
 other in one process, with the same data, seeds and lengths. The sweep: `sc.compare` over the same cells, in the same
-process (`workers=1`), and as the whole command with two worker processes, interpreter starts, imports and the final check
-in a fresh process included. Processor time of all processes.
+process (`workers=1`), and as the whole command with two worker processes: interpreter starts, imports, report and the
+final check in a fresh process included. Processor time of all processes.
 """
 
 import copy

@@ -17,6 +17,9 @@ from . import (
     recovery as recovery,
 )
 from . import (
+    report as report,
+)
+from . import (
     runtime as runtime,
 )
 from . import (

@@ -53,7 +53,7 @@ def compare(
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
-    """Compare methods x sparsities x recoveries x seeds under one protocol; save and check the best.
+    """Compare methods x sparsities x recoveries x seeds under one protocol; save the best, and a report of all.
 
     Example: secateur compare builtin:digits-mlp -t builtin:digits -m magnitude,lamp -s 0.9 --seeds 1 --heal 1
     """
@@ -63,6 +63,7 @@ def compare(
 
     from secateur.core import split_outside
     from secateur.engine.compare import compare as run
+    from secateur.report import write_report
     from secateur.report.table import print_comparison, write_tables
 
     from .output import print_json, progress
@@ -89,11 +90,13 @@ def compare(
         )
     checked = _checked_in_a_fresh_process(Path(output) / "best", model) if found.best else None
     write_tables(found)
+    page = write_report([output], Path(output) / "report.html")
     if json:
         summary = {"summary": found.summary(), "protocol": found.protocol, "left_out": found.left_out}
-        print_json({"rows": found.rows, **summary, "best": found.best, "reloaded": checked})
+        print_json({"rows": found.rows, **summary, "best": found.best, "reloaded": checked, "report": str(page)})
     else:
         print_comparison(found, checked)
+        print(f"report: {page}")
     for row in found.failed:
         print(f"failed: {row['label']} {row['sparsity']} seed {row['seed']}: {row['error']}", file=sys.stderr)
     if found.failed or (checked is not None and checked.get("identical") is False):
