@@ -29,9 +29,12 @@ from torch import nn
 
 import secateur as sc
 from secateur.data.manifest import read_ids, write_ids
+from secateur.engine.cells import stored_row
+from secateur.engine.jsonfile import write_json
 from secateur.engine.recipe_file import read_recipe
 from secateur.engine.runfolder import RunFolder
 from secateur.engine.tensors import tensor_hash
+from secateur.report import write_report
 
 CONFIG = {"method": "gmp", "sparsity": 0.5}
 CANARY = "hostile_canary"
@@ -488,6 +491,37 @@ def lock_left(rng: random.Random, folder: Path) -> bool:
     return True
 
 
+def make_comparison(folder: Path) -> None:
+    """Two cells: one that is done, with its saved result, and one that failed."""
+    place = {"method": "magnitude", "settings": {}, "label": "magnitude", "tuned": "defaults", "structure": None}
+    place |= {"sparsity": 0.5, "recovery": "none"}
+    measures = {"metrics": {"accuracy": 0.9}, "params": 9, "nonzero": 5, "macs": 9, "bytes_on_disk": 99}
+    measures |= {"latency_ms": 0.1, "latency_ratio": 1.0, "result": "run/result", "command": "secateur compare"}
+    done, failed = (folder / "cells" / name for name in ("a", "b"))
+    make_checkpoint(done / "run" / "result")
+    write_json(done / "row.json", {**place, **measures, "seed": 0, "folder": "a"})
+    write_json(failed / "error.json", {**place, "seed": 1, "folder": "b", "error": "out of memory"})
+    told = {"format": 1, "metric": "accuracy", "lower": False, "lower_is_better": ["loss"], "cells": ["a", "b"]}
+    told |= {"protocol": {"model": "m", "seeds": [0, 1]}, "environment": {"torch": "2"}, "command": "secateur compare"}
+    write_json(folder / "comparison.json", told | {"left_out": [{"method": "gmp", "recovery": "none", "reason": "no"}]})
+
+
+def read_comparison(folder: Path) -> str:
+    """As the report and as the next call of `compare` read it."""
+    page = write_report(folder, folder.parent / "report.html").read_text()
+    return page + repr([stored_row(cell) for cell in sorted((folder / "cells").glob("*"))])
+
+
+def told_of_cells(rng: random.Random, folder: Path) -> bool:
+    """What the comparison or a cell says of itself."""
+    file = rng.choice(sorted(f for f in folder.rglob("*.json") if f.name != "secateur.json"))
+    facts = json.loads(file.read_text())
+    for _ in range(rng.randint(1, 3)):
+        change(rng, facts)
+    file.write_text(json.dumps(facts))
+    return True
+
+
 RECIPE = "model: builtin:digits-mlp\ntask: builtin:digits\nmethod:\n  gmp: {end: 0.5}\nsparsity: 0.9\nseed: 1\n"
 OWN = "model: m\nrecipe:\n  structure: weights\n  score: magnitude\n  recovery: [{fine-tune: {epochs: 2}}]\n  allow_collapse: true\n"
 YAML = (
@@ -669,6 +703,9 @@ TARGETS = {
     "llama": Target(make_llama, read_checkpoint, _SAVED | _MODULE | {"config": anew(config_changed)}),
     "samples": Target(make_samples, read_samples, _SAVED | {"keep": facts_changed("keep")}),
     "run folder": Target(make_run, read_run, _STATE),
+    "comparison": Target(
+        make_comparison, read_comparison, {**_TEXT, "odd json": words(odd_json), "cells": told_of_cells}
+    ),
     "recipe": Target(make_recipe, read_recipe_file, _TEXT | {"odd yaml": odd_yaml, "words": yaml_changed}),
     "own recipe": Target(make_own_recipe, read_recipe_file, _TEXT | {"odd yaml": odd_yaml, "words": yaml_changed}),
     "ids": Target(make_ids, read_ids_file, _TEXT | {"odd ids": odd_ids}),

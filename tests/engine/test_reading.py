@@ -77,6 +77,25 @@ def test_every_file_is_verified_by_either_digest(folder, verify):
         sc.load(folder, verify=verify)
 
 
+@pytest.mark.parametrize("mmap", [True, False])
+def test_mapped_or_copied_the_tensors_are_the_same_and_writing_to_them_leaves_the_file(folder, mmap):
+    content = (folder / "model.safetensors").read_bytes()
+    model, other = sc.load(folder, mmap=mmap), sc.load(folder)
+    assert torch.equal(model.weight, other.weight)
+    with torch.no_grad():
+        model.weight += 1
+        assert torch.equal(model.weight, other.weight + 1)
+    assert (folder / "model.safetensors").read_bytes() == content
+
+
+def test_a_copied_model_does_not_see_what_is_later_written_into_the_file(folder):
+    bias = sc.load(folder, mmap=False).bias
+    whole = bias.clone()
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.write(bytes((folder / "model.safetensors").stat().st_size))
+    assert torch.equal(bias, whole)
+
+
 def test_another_digest_than_these_is_refused(folder):
     with pytest.raises(sc.RecipeError, match="xxh3, sha256"):
         sc.load(folder, verify="md5")

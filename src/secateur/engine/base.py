@@ -143,14 +143,17 @@ def _entries(tree: object) -> Iterator[tuple[str | int, Any]]:
             raise ValueError("it is nested too deep")
         for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
             yield key, value
-            pending.append((value, depth + 1))
+            if isinstance(value, dict | list):
+                pending.append((value, depth + 1))
 
 
 def _check_sizes(tree: object, most_repeats: int) -> None:
     """Refuse numbers that no architecture has, before a constructor loops over them."""
     for key, value in _entries(tree):
+        if type(value) not in (int, float) or abs(value) <= most_repeats:
+            continue
         repeats = isinstance(key, str) and _DEEP.search(key) is not None
-        if isinstance(value, int | float) and abs(value) > (most_repeats if repeats else _MOST_SIZE):
+        if repeats or abs(value) > _MOST_SIZE:
             raise ValueError(f"{str(key)[:80]} is {str(value)[:40]}")
 
 

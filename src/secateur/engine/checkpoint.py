@@ -3,11 +3,11 @@
 `model.safetensors` holds dense tensors as they are, a masked one as its kept values and one bit per weight, and the
 buffers that no state dict holds, because a cast or a device can have changed them since their construction.
 `secateur.json` holds the plan, how to build the base, the recipe, measures and provenance, and the digests of every
-file. Every byte is verified while it is read, once, and what was verified is what is used.
+file. Every byte is verified while it is read, once.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,7 @@ def load(
     masks: bool = False,
     device: Any = "cpu",
     verify: str = "xxh3",
+    mmap: bool = True,
 ) -> Any:
     """The pruned model of a saved folder: the base built without weights, the plan replayed, the tensors read.
 
@@ -88,6 +89,8 @@ def load(
         device: where the tensors go.
         verify: the digest that every byte is verified by: "xxh3" finds what disks and copies do; "sha256" also finds
             what people do, if you compare the hash of `secateur.json` with one that you noted.
+        mmap: map the file, as safetensors does: cheap, and safe as long as nobody writes into it (`Result.save`
+            replaces it); False copies it into memory of the process.
 
     Raises:
         CheckpointError: the folder is damaged, or does not fit the architecture; names the first tensor.
@@ -100,7 +103,7 @@ def load(
             where=str(folder),
             mend="use sc.load_keep(folder) and select with it",
         )
-    with _Stored(folder, _MODEL, manifest, verify, device) as stored:
+    with _Stored(folder, _MODEL, manifest, verify, device, mmap) as stored:
         plan = Plan.from_json(manifest.get("plan"))
         plan = plan if masks else plan.without_masks()
         before = rng_state()
@@ -111,7 +114,7 @@ def load(
             set_rng_state(before)
         if factory is not None:
             _fill_(model, plan, manifest, stored)
-    return model.to(device).eval()
+    return (model if torch.device(device).type == "cpu" else model.to(device)).eval()
 
 
 class _Stored:
@@ -120,8 +123,10 @@ class _Stored:
     So tensors that do not fit the architecture are refused before memory is taken for them.
     """
 
-    def __init__(self, folder: Path, name: str, manifest: Mapping[str, Any], verify: str, device: Any) -> None:
-        self.folder, self._device = folder, device
+    def __init__(
+        self, folder: Path, name: str, manifest: Mapping[str, Any], verify: str, device: Any, mmap: bool
+    ) -> None:
+        self.folder, self._device, self._mmap = folder, device, mmap
         self._check = Check(folder, name, manifest, verify)
         self._file = TensorFile(self._check.file)
         self._tensors: dict[str, Tensor] | None = None
@@ -132,7 +137,7 @@ class _Stored:
 
     def tensors(self) -> Mapping[str, Tensor]:
         if self._tensors is None:
-            found = self._file.read(self._check.hasher)
+            found = (self._file.map if self._mmap else self._file.read)(self._check.hasher)
             self._check.finish()
             self._tensors = {name: t.to(self._device) for name, t in found.items()}
         return self._tensors
@@ -166,9 +171,12 @@ def _filled_from_meta(manifest: Mapping[str, Any], plan: Plan, stored: _Stored) 
 
 def _has_meta(model: nn.Module) -> bool:
     """Whether a tensor has no data yet, be it a parameter, a buffer or a plain attribute."""
-    attributes = (v for module in model.modules() for v in vars(module).values())
-    tensors = (t for t in (*model.parameters(), *model.buffers(), *attributes) if isinstance(t, Tensor))
-    return any(t.is_meta for t in tensors)
+    for module in model.modules():
+        attributes = vars(module)
+        for held in (attributes, attributes["_parameters"], attributes["_buffers"]):
+            if any(isinstance(value, Tensor) and value.is_meta for value in held.values()):
+                return True
+    return False
 
 
 def load_keep(folder: str | Path, *, verify: str = "xxh3") -> Keep:
@@ -180,7 +188,7 @@ def load_keep(folder: str | Path, *, verify: str = "xxh3") -> Keep:
     folder = as_it_was(Path(folder))
     manifest = read_manifest(folder, verify=verify, later=(_MODEL, "keep.safetensors"))
     samples = manifest.get("subject") == "samples"
-    with _Stored(folder, "keep.safetensors" if samples else _MODEL, manifest, verify, "cpu") as stored:
+    with _Stored(folder, "keep.safetensors" if samples else _MODEL, manifest, verify, "cpu", True) as stored:
         try:
             bits = {name: stored.tensors()[_KEEP + name if samples else name + _BITS] for name in manifest["keep"]}
             return Keep({name: unpack_bits(bits[name], tuple(shape)) for name, shape in manifest["keep"].items()})
@@ -196,8 +204,10 @@ def _fill_(model: nn.Module, plan: Plan, manifest: Mapping[str, Any], stored: _S
     """Replay the plan and put every stored tensor in its place; a folder that does not fit is a `CheckpointError`."""
     try:
         plan.replay_(model)
-        _check_layouts(model, stored)
-        _put_tensors_(model, manifest["aliases"], stored.tensors())
+        places = {n: tuple(t.shape) for n, t in model.state_dict(keep_vars=True).items()}
+        outside = {n: b for n, b in model.named_buffers(remove_duplicate=False) if n not in places}
+        _check_layouts(type(model).__name__, places | {n + _BUFFER: tuple(b.shape) for n, b in outside.items()}, stored)
+        _put_tensors_(model, places, outside, manifest["aliases"], stored.tensors())
     except _Unfit as error:
         raise _misfit(_first_line(error), stored.folder) from error
 
@@ -208,13 +218,11 @@ def _first_line(error: Exception) -> str:
     return (lines[1] if len(lines) > 1 else lines[0])[:300]
 
 
-def _check_layouts(model: nn.Module, stored: _Stored) -> None:
+def _check_layouts(name_of_class: str, places: Mapping[str, tuple[int, ...]], stored: _Stored) -> None:
     """Every stored tensor has a place of its size in the model."""
-    places = {n: tuple(t.shape) for n, t in model.state_dict().items()}
-    places |= {n + _BUFFER: tuple(t.shape) for n, t in _outside_state(model).items()}
     for key in stored.layouts:
         if key.removesuffix(_BITS).removesuffix(_VALUES) not in places:
-            raise _misfit(f"tensor {key[:80]!r} is stored, but {type(model).__name__} has none", stored.folder)
+            raise _misfit(f"tensor {key[:80]!r} is stored, but {name_of_class} has none", stored.folder)
     for name, shape in places.items():
         numel = math.prod(shape)
         if name in stored.layouts and stored.layouts[name].shape != shape:
@@ -230,10 +238,21 @@ def _misplaced(key: str, stored: _Stored, shape: tuple[int, ...]) -> CheckpointE
     return _misfit(f"tensor {key!r} has shape {found}, which does not fit the model's {shape}", stored.folder)
 
 
-def _put_tensors_(model: nn.Module, aliases: Mapping[str, str], stored: Mapping[str, Tensor]) -> None:
+def _put_tensors_(
+    model: nn.Module,
+    shapes: Mapping[str, tuple[int, ...]],
+    outside: Iterable[str],
+    aliases: Mapping[str, str],
+    stored: Mapping[str, Tensor],
+) -> None:
+    """Put every stored tensor in its place.
+
+    Args:
+        shapes: of the model's state dict.
+        outside: names of buffers that no state dict holds.
+    """
     tensors: dict[str, Tensor] = {}
     masks = masks_of(model)
-    shapes = {n: tuple(t.shape) for n, t in model.state_dict().items()}
     for name, shape in shapes.items():
         if name + _BITS in stored:
             mask, tensors[name] = _unmasked(name, shape, stored)
@@ -247,7 +266,7 @@ def _put_tensors_(model: nn.Module, aliases: Mapping[str, str], stored: Mapping[
             tensors[other + MASK_SUFFIX] = tensors[name + MASK_SUFFIX]
     model.load_state_dict(tensors, assign=True)
     _tie_again_(model, aliases)
-    for name in _outside_state(model):
+    for name in outside:
         if name + _BUFFER in stored:
             _put_buffer_(model, name, stored[name + _BUFFER])
 

@@ -117,7 +117,7 @@ def compare(
     names = {"model": model, "task": task, "train": train, "small_dense": small_dense}
     with held(found.folder):
         sweep_halves(found.folder)
-        _describe(found, configs, command)
+        _describe(found, configs, bench.task.lower_is_better, command)
         found.rows = run_cells(configs, found.folder / "cells", bench, names if named else None, workers, engine)
         _store(found)
     return found
@@ -132,12 +132,13 @@ def _protocol(shared: Json, bench: Bench, seeds: list[int], small_dense: bool | 
     return same | told | {"small_dense": small_dense}
 
 
-def _describe(found: Comparison, configs: list[Json], command: str | None) -> None:
+def _describe(found: Comparison, configs: list[Json], less: frozenset[str], command: str | None) -> None:
     """Write `comparison.json` before the first cell, so that a killed sweep can be looked at."""
     described = {
         "format": FORMAT,
         "metric": found.metric,
         "lower": found.lower,
+        "lower_is_better": sorted(less),
         "protocol": found.protocol,
         "environment": environment(),
         "command": command,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.core import CheckpointError
+from secateur.core.files import read_small
 
 from .tensors import write_atomically
 
@@ -21,10 +22,8 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def read_json(file: Path) -> Any:
-    """What a file holds; None where it is missing, too large to be ours, or damaged."""
+    """What a file holds; None where it is missing, no plain file, too large to be ours, or damaged."""
     try:
-        if not file.is_file() or file.stat().st_size > _MOST:
-            return None
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return json.loads(read_small(file, _MOST)) if file.exists() else None
+    except (CheckpointError, OSError, ValueError, RecursionError):
         return None

@@ -1,8 +1,9 @@
-"""Reads a safetensors file once, into memory of our own: hashed on the way, tensors are views of it.
+"""Reads a safetensors file once, hashed on the way; tensors are views of one block of memory.
 
-`safetensors` maps the file, and whoever writes to the file later changes the tensors (or ends the process, if it is cut
-short). Here the bytes that were verified are those that are used. Pages of 2 MiB, where the system has them, make the
-one copy about as cheap as the mapping is.
+The block is the mapped file, as `safetensors` has it: nothing is copied, processes share it, and tensors that are
+written to get pages of their own. But whoever writes into the file later, instead of replacing it, changes the tensors
+(or ends the process, if it is cut short). Or the block is memory of our own, where the bytes that were verified are
+those that are used; pages of 2 MiB, where the system has them, make that copy cheap.
 """
 
 import json
@@ -10,9 +11,8 @@ import math
 import mmap
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -48,8 +48,7 @@ class Hasher(Protocol):
     def update(self, data: memoryview, /) -> object: ...
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """Type, shape and place of one tensor in the file's data."""
 
     dtype: torch.dtype
@@ -105,6 +104,19 @@ class TensorFile:
                 hasher.update(memoryview(self._head))
             self._read_into(block, hasher)
             return {name: _view(block, layout) for name, layout in self.layouts.items()}
+        except (OSError, ValueError, RuntimeError) as error:
+            raise unreadable(self.path, error) from error
+
+    def map(self, hasher: Hasher | None = None) -> dict[str, Tensor]:
+        """As `read`, but views of the mapped file, which must be replaced and not rewritten while they are in use."""
+        if not hasattr(mmap, "MAP_PRIVATE") or len(self._head) % 8 or self.size == len(self._head):
+            return self.read(hasher)
+        try:
+            mapped = mmap.mmap(self._handle, self.size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+            block = memoryview(mapped)
+            if hasher is not None:
+                hasher.update(block)
+            return {name: _view(block, layout, len(self._head)) for name, layout in self.layouts.items()}
         except (OSError, ValueError, RuntimeError) as error:
             raise unreadable(self.path, error) from error
 
@@ -177,8 +189,9 @@ def _block(size: int) -> Any:
     return block
 
 
-def _view(block: memoryview, layout: Layout) -> Tensor:
-    if not layout.numel:
+def _view(block: memoryview, layout: Layout, begin: int = 0) -> Tensor:
+    numel = layout.numel
+    if not numel:
         return torch.empty(layout.shape, dtype=layout.dtype)
-    flat = torch.frombuffer(block, dtype=layout.dtype, count=layout.numel, offset=layout.begin)
-    return flat.view(layout.shape)
+    flat = torch.frombuffer(block, dtype=layout.dtype, count=numel, offset=begin + layout.begin)
+    return flat if len(layout.shape) == 1 else flat.view(layout.shape)

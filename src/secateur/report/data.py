@@ -31,10 +31,13 @@ class Tables:
         self.costs = [key for key in COSTS if any(key in r.costs for r in found.runs)]
 
     def lower(self, metric: str) -> bool:
-        """Whether less is better: as the comparison says, or by its name."""
+        """Whether less is better: as the comparisons say, or by its name."""
         for source in self.found.sources:
             if source.metric == metric and source.protocol:
                 return source.lower
+        said = [source.lower_is_better for source in self.found.sources if source.lower_is_better is not None]
+        if said:
+            return any(metric in names for names in said)
         return any(word in metric.lower() for word in _LESS_IS_BETTER)
 
     def name(self, group: Group) -> str:

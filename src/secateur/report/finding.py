@@ -132,7 +132,7 @@ def caveats(groups: Sequence[Group], budget: str) -> list[str]:
     if budget == "own":
         said.append("Each method trained for as long as its paper says, so training costs differ: see the runs.")
     elif budget == "equal":
-        said.append("Every method trained for the same number of steps.")
+        said.append("Every method trained for the same number of steps, up to one a leg.")
     if len({g.series for g in pruned}) > 2:
         said.append("The best of several is picked after the fact; intervals are not corrected for that.")
     return said

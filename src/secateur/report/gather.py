@@ -22,12 +22,14 @@ class Source:
 
     Attributes:
         metric, lower: what decides, and whether less of it is better; an empty name where it is not known.
+        lower_is_better: names of all metrics of which less is better; None where nobody said.
         done, failed, missing: cells by state.
     """
 
     name: str
     metric: str = ""
     lower: bool = False
+    lower_is_better: frozenset[str] | None = None
     protocol: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
@@ -107,11 +109,12 @@ def _comparison(folder: Path, found: Gathered) -> None:
     names = told.get("cells")
     names = [n for n in names if isinstance(n, str)] if isinstance(names, list) else []
     command = told.get("command")
-    left_out = told.get("left_out")
+    left_out, less = told.get("left_out"), told.get("lower_is_better")
     source = Source(
         name=text(folder.resolve().name),
         metric=text(told.get("metric")),
         lower=told.get("lower") is True,
+        lower_is_better=frozenset(text(name) for name in less) if isinstance(less, list) else None,
         protocol=mapping(plain(mapping(told.get("protocol")))),
         environment=mapping(plain(mapping(told.get("environment")))),
         command=text(command, 4000) if isinstance(command, str) else None,
