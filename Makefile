@@ -13,7 +13,8 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 quickstart: $(VENV)/.run
 	$(ONE_THREAD) $(BIN)/secateur compare builtin:digits-cnn --task builtin:digits \
-	  --methods magnitude,global-mp,lamp,gmp,imp --sparsity 0.8,0.9,0.95 --seeds 3 --heal 3 -o runs/quickstart
+	  --methods magnitude,global-mp,lamp,gmp,imp --sparsity 0.8,0.9,0.95 --seeds 3 --heal 3 --small-dense \
+	  -o runs/quickstart
 
 test: $(VENV)/.dev
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m "not gpu"

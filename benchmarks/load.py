@@ -1,8 +1,8 @@
 """`sc.load` of a model of 25 million parameters against plain safetensors into the same architecture.
 
 Two peers. *Mapped*: built on the meta device, `load_file`, `load_state_dict(assign=True)`; it maps the file, so almost
-nothing is read while it loads, and later changes of the file change the weights. *Owned*: the same with tensors of its
-own, which is what `sc.load` promises; it verifies nothing. The masked model has 90 % of its weights pruned; its peer
+nothing is read while it loads; so does `sc.load`, which also verifies every byte. *Owned*: the same with the tensors
+copied, verifying nothing. The masked model has 90 % of its weights pruned; its peer
 loads the dense tensors of the pruned model. Memory is the peak above the process before loading, in fresh processes.
 """
 

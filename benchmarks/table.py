@@ -57,6 +57,15 @@ def rows(name: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
             ]
         case "load":
             return [row for kind in ("dense", "masked") for row in _load_rows(kind, figures[kind])]
+        case "sweep":
+            return [
+                (
+                    f"{side} of {figures['cells']} cells over its runs",
+                    f"{figures[f'{name}_over_runs']:.3f} x ({figures[f'{name}_s']:.1f} s, {figures['runs_s']:.1f} s)",
+                    "≤ 1.05",
+                )
+                for side, name in (("sweep", "sweep"), ("whole command, two workers,", "command"))
+            ]
         case "hostile":
             ended = ", ".join(f"{n} {how}" for how, n in figures["ended"].items())
             told = f"{ended}; longest {figures['longest_s']:.1f} s, {figures['largest_peak_bytes'] >> 20} MiB"

@@ -32,8 +32,13 @@ class Bounds:
         return cls(_SPARE_TENSORS + _TENSORS_EACH * len(sizes), _SPARE_ELEMENTS + _ELEMENTS_EACH * sum(sizes))
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """While it lasts, a module of this thread that registers more is a `ValueError`, before it fills it."""
+    def kept(self, *, on_meta: bool = False) -> Iterator[None]:
+        """While it lasts, a module of this thread that registers more is a `ValueError`, before it fills it.
+
+        Args:
+            on_meta: no constructor can take memory, so only tensors are counted: each look at a tensor goes through
+                the mode of the meta device.
+        """
         owner, tensors, elements = threading.get_ident(), 0, 0
 
         def count(_module: nn.Module, _name: str, tensor: Tensor | None) -> None:
@@ -41,7 +46,7 @@ class Bounds:
             if tensor is None or threading.get_ident() != owner:
                 return
             tensors += 1
-            elements += 0 if tensor.is_meta else tensor.numel()
+            elements += 0 if on_meta or tensor.is_meta else tensor.numel()
             if tensors > self.tensors or elements > self.elements:
                 raise ValueError("the architecture is far larger than what the folder stores")
 

@@ -28,6 +28,7 @@ from .manifest import write_manifest as write_manifest
 from .reading import Layout, TensorFile
 from .rng import rng_state, set_rng_state
 from .tensors import pack_bits, unpack_bits
+from .unfilled import Unfilled
 
 _BITS, _VALUES, _BUFFER, _KEEP = ":bits", ":values", ":buffer", "keep:"
 _MODEL = "model.safetensors"
@@ -154,7 +155,7 @@ def _filled_from_meta(manifest: Mapping[str, Any], plan: Plan, stored: _Stored) 
     model = None
     base, bounds = manifest.get("base"), Bounds.of(stored.layouts.values())
     try:
-        with torch.device("meta"), bounds.kept():
+        with torch.device("meta"), Unfilled(), bounds.kept(on_meta=not reads_values(base)):
             model = build(base, stored.folder, manifest["files"])
     except CheckpointError:  # some constructors read values
         if not reads_values(base):

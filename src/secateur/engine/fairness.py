@@ -13,7 +13,7 @@ from secateur.structures import Weights, structure
 from .methods import implied_target
 
 Budget = Literal["equal", "own"]
-"""Training: the same number of steps for all methods (rounded up to whole ones in each leg), or `heal` epochs in each leg, as the papers do."""
+"""Training: as many steps for all methods (up to one a leg), or `heal` epochs in each leg, as the papers do."""
 
 
 def leg_epochs(task: Task, recipe: Recipe, target: Target, epochs: float) -> float:
