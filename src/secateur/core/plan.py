@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
+from .attention import CutAttention
 from .errors import CheckpointError
 from .masks import MASK_SUFFIX, attach_mask_, owner_of
 
@@ -54,24 +56,100 @@ class Resize:
         old = getattr(module, leaf)
         if old.dim() != len(self.shape):
             raise AttributeError(f"{self.tensor!r} has {old.dim()} dimensions")
-        new = torch.empty(self.shape, dtype=old.dtype, device=old.device)
-        if isinstance(old, nn.Parameter):
-            setattr(module, leaf, nn.Parameter(new, requires_grad=old.requires_grad))
-        else:
-            setattr(module, leaf, new)
-        mend_sizes_(module)
+        put_tensor_(model, old, torch.empty(self.shape, dtype=old.dtype, device=old.device))
+
+
+@dataclass(frozen=True)
+class Mend:
+    """A size that a module keeps as an attribute, an integer or a sequence of them, is now this.
+
+    The number of heads of an `nn.MultiheadAttention` also makes it a `CutAttention`.
+    """
+
+    module: str
+    attribute: str
+    value: int | tuple[int, ...]
+
+    @property
+    def tensor(self) -> str:
+        """What it speaks of, for messages."""
+        return f"{self.module}.{self.attribute}"
+
+    def replay_(self, model: nn.Module) -> None:
+        module = model.get_submodule(self.module)
+        old = vars(module).get(self.attribute)
+        sizes = type(old) in (tuple, list) and all(type(item) is int for item in old)
+        if type(old) is not int and not sizes:
+            raise AttributeError(f"{self.tensor!r} is no size")
+        if isinstance(module, nn.MultiheadAttention):
+            module.__class__ = CutAttention
+            module._qkv_same_embed_dim = False  # keeps torch's fused encoder layers away
+        value = list(self.value) if isinstance(old, list) else self.value  # type: ignore[arg-type]
+        setattr(module, self.attribute, value)
+
+
+def put_tensor_(model: nn.Module, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """Put a tensor in the place of a parameter or buffer, under all its names; gives what was put there.
+
+    Sizes that the modules keep as attributes follow.
+    """
+    if isinstance(old, nn.Parameter):
+        new = nn.Parameter(new, requires_grad=old.requires_grad)
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):
+            names = [name for name, tensor in held.items() if tensor is old]
+            for name in names:
+                held[name] = new  # type: ignore[assignment]
+            if names:
+                mend_sizes_(module)
+    return new
 
 
 def mend_sizes_(module: nn.Module) -> None:
-    """Set the size attributes of a Linear or Embedding to those of its weight."""
-    if isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.Embedding):
-        module.num_embeddings, module.embedding_dim = module.weight.shape
+    """Set the size attributes of a module of torch to those of its tensors."""
+    match module:
+        case nn.Linear():
+            module.out_features, module.in_features = module.weight.shape
+        case nn.Embedding():
+            module.num_embeddings, module.embedding_dim = module.weight.shape
+        case nn.modules.conv._ConvTransposeNd():
+            module.in_channels, module.out_channels = len(module.weight), module.weight.shape[1] * module.groups
+        case nn.modules.conv._ConvNd():
+            module.out_channels, module.in_channels = len(module.weight), module.weight.shape[1] * module.groups
+        case nn.modules.batchnorm._NormBase() if (held := _first(module.weight, module.running_mean)) is not None:
+            module.num_features = len(held)
+        case nn.LayerNorm() | nn.RMSNorm() if module.weight is not None:
+            module.normalized_shape = tuple(module.weight.shape)
+        case nn.GroupNorm() if module.weight is not None:
+            module.num_channels = len(module.weight)
+        case nn.PReLU():
+            module.num_parameters = len(module.weight)
+        case nn.RNNBase():
+            _mend_recurrent_(module)
+        case nn.MultiheadAttention():
+            module.embed_dim = len(module.out_proj.weight)
+            separate = module.in_proj_weight is None
+            module.kdim = (module.k_proj_weight if separate else module.in_proj_weight).shape[1]
+            module.vdim = (module.v_proj_weight if separate else module.in_proj_weight).shape[1]
 
 
-Action = Mask | Resize
-_KINDS: dict[str, type[Action]] = {"mask": Mask, "resize": Resize}
+def _first(*tensors: torch.Tensor | None) -> torch.Tensor | None:
+    return next((t for t in tensors if t is not None), None)
+
+
+def _mend_recurrent_(module: nn.RNNBase) -> None:
+    gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
+    module.input_size = module.weight_ih_l0.shape[1]  # type: ignore[union-attr]
+    module.hidden_size = len(module.weight_ih_l0) // gates  # type: ignore[arg-type]
+    if module.proj_size:
+        module.proj_size = len(module.weight_hr_l0)  # type: ignore[arg-type]
+    module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]  # type: ignore[attr-defined]
+    if all(not isinstance(w, FakeTensor) for w in module._flat_weights):
+        module.flatten_parameters()
+
+
+Action = Mask | Resize | Mend
+_KINDS: dict[str, type[Action]] = {"mask": Mask, "resize": Resize, "mend": Mend}
 
 
 @dataclass(frozen=True)
@@ -81,8 +159,8 @@ class Plan:
     actions: tuple[Action, ...] = ()
 
     def __add__(self, other: "Plan") -> "Plan":
-        new = [a for a in other.actions if not (isinstance(a, Mask) and a in self.actions)]
-        return Plan(self.actions + tuple(new))
+        merged = {_subject(a): a for a in (*self.actions, *other.actions)}  # the last size of a tensor is its size
+        return Plan(tuple(merged.values()))
 
     def replay_(self, model: nn.Module) -> None:
         """Do it again, in place, on a fresh model of the same architecture (on any device, meta included).
@@ -117,6 +195,10 @@ class Plan:
         return cls(tuple(_action(entry) for entry in data))
 
 
+def _subject(action: Action) -> tuple[str, str]:
+    return type(action).__name__, action.tensor
+
+
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
@@ -125,16 +207,23 @@ _MOST_ELEMENTS = 1 << 40  # 4 TB in float32: beyond any tensor, far below what o
 
 
 def _action(entry: object) -> Action:
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("tensor"), str):
+    if not isinstance(entry, Mapping):
         raise _damaged(entry)
     match dict(entry):
         case {"do": "mask", "tensor": str(tensor), **rest} if not rest:
             return Mask(tensor)
         case {"do": "resize", "tensor": str(tensor), "shape": list(shape), **rest} if not rest:
-            sizes = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= _MOST_ELEMENTS for n in shape)
-            if sizes and math.prod(shape) <= _MOST_ELEMENTS:
+            if all(map(_is_size, shape)) and math.prod(shape) <= _MOST_ELEMENTS:
                 return Resize(tensor, tuple(shape))
+        case {"do": "mend", "module": str(module), "attribute": str(attribute), "value": value, **rest} if not rest:
+            sizes = value if isinstance(value, list) else [value]
+            if all(map(_is_size, sizes)) and attribute.isidentifier() and not attribute.startswith("_"):
+                return Mend(module, attribute, tuple(value) if isinstance(value, list) else value)
     raise _damaged(entry)
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MOST_ELEMENTS
 
 
 def _damaged(entry: object) -> CheckpointError:

@@ -1,0 +1,217 @@
+"""Records the graph of a model: on fake tensors first, which cost no memory, on real ones where that is refused."""
+
+import copy
+import logging
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from secateur.core.errors import SubjectError
+
+from .ir import Graph, Node, Ref, Value, mapped
+from .tap import Tap
+
+_log = logging.getLogger(__name__)
+Call = Callable[[nn.Module], Any]
+
+
+class Recorder(Tap):
+    """Writes down every operation, and which values it took and gave."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.graph = Graph()
+        self._known: dict[int, tuple[Callable[[], Tensor | None], int]] = {}
+
+    def register(self, tensor: Tensor, kind: str, name: str | None = None) -> int:
+        """The value of a tensor that is there before the pass; one tensor under two names is one value."""
+        return self._value(tensor, kind, name)
+
+    def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        taken = mapped((args, kwargs), self._reference)
+        result = func(*args, **kwargs)
+        outs = tuple(self._value(t, "made") for t in tensors_in(result))
+        pointwise = torch.Tag.pointwise in getattr(func, "tags", ())
+        self.graph.nodes.append(Node(op, taken[0], taken[1], outs, self.module, pointwise))
+        return result
+
+    def _reference(self, leaf: Any) -> Any:
+        return Ref(self._value(leaf, "constant")) if isinstance(leaf, Tensor) else leaf
+
+    def _value(self, tensor: Tensor, kind: str, name: str | None = None) -> int:
+        known = self._known.get(id(tensor))
+        if known is not None and known[0]() is tensor:
+            return known[1]
+        self.graph.values.append(Value(tuple(tensor.shape), name, kind))
+        number = len(self.graph.values) - 1
+        self._known[id(tensor)] = (weakref.ref(tensor), number)
+        return number
+
+
+def capture(model: nn.Module, call: Call) -> Graph:
+    """The graph of one pass, in eval mode and without gradients; the model is left as it was.
+
+    Args:
+        call: runs the model on an example, as `lambda model: model(x)`.
+
+    Raises:
+        SubjectError: the model does not run on the example.
+    """
+    try:
+        return _on_fakes(model, call)
+    except Exception as error:  # data-dependent Python, operations without a fake: whatever a model does
+        _log.info("no pass on fake tensors (%s: %s); recording a real one", type(error).__name__, _first_line(error))
+    try:
+        return _on_real(model, call)
+    except Exception as error:
+        raise SubjectError(
+            f"the model does not run on the example: {_first_line(error)}",
+            where=f"{type(model).__name__}.forward",
+            mend="pass an example that it accepts, in the form in which it takes its inputs",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+def _on_real(model: nn.Module, call: Call) -> Graph:
+    recorder = Recorder(model)
+    _register_all(recorder, model)
+    with still(model), recorder.open():
+        output = call(model)
+    return _finished(recorder, output, "real tensors")
+
+
+def _on_fakes(model: nn.Module, call: Call) -> Graph:
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    recorder = Recorder(model)
+    with still(model), faked(model, fake):
+        held = _register_all(recorder, model)
+        with fake, recorder.open():
+            output = call(Faking(model, fake, recorder))
+        del held
+        return _finished(recorder, output, "fake tensors")
+
+
+class Faking:
+    """Stands for the model in the call, and turns its arguments into fake tensors."""
+
+    def __init__(self, model: nn.Module, fake: FakeTensorMode, tap: Tap) -> None:
+        self._model, self._fake, self._tap = model, fake, tap
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with self._tap.unseen():
+            made = mapped((args, kwargs), self._fake_of)
+        return self._model(*made[0], **made[1])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def _fake_of(self, leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        made = fake_like(leaf, self._fake)
+        if isinstance(self._tap, Recorder):
+            self._tap.register(made, "input")
+        return made
+
+
+def _register_all(recorder: Recorder, model: nn.Module) -> list[Tensor]:
+    held: list[Tensor] = []
+    for name, tensor in _named_tensors(model):
+        recorder.register(tensor, "parameter", name)
+        held.append(tensor)
+    return held
+
+
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
+
+
+def _finished(recorder: Recorder, output: Any, rung: str) -> Graph:
+    graph = recorder.graph
+    graph.outputs = tuple(dict.fromkeys(recorder.register(t, "constant") for t in tensors_in(output)))
+    graph.rung = rung
+    return graph
+
+
+def tensors_in(tree: Any, depth: int = 6) -> Iterator[Tensor]:
+    """Every tensor in nested containers, and in the attributes of objects such as a model's output or its cache."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif depth == 0 or isinstance(tree, str | bytes | int | float | type(None)):
+        return
+    elif isinstance(tree, Mapping):
+        for item in tree.values():
+            yield from tensors_in(item, depth - 1)
+    elif isinstance(tree, tuple | list | set):
+        for item in tree:
+            yield from tensors_in(item, depth - 1)
+    elif hasattr(tree, "__dict__") and not isinstance(tree, type | nn.Module):
+        yield from tensors_in(vars(tree), depth - 1)
+
+
+@contextmanager
+def still(model: nn.Module) -> Iterator[None]:
+    """Eval mode, no gradients, no cache of keys and values; whatever the pass changes in the modules is put back."""
+    before = [(module, dict(vars(module)), _containers(module)) for module in model.modules()]
+    config = getattr(model, "config", None)
+    caches = getattr(config, "use_cache", None)
+    model.eval()
+    if caches is True:
+        config.use_cache = False  # type: ignore[union-attr]
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        if caches is True:
+            config.use_cache = True  # type: ignore[union-attr]
+        for module, attributes, containers in before:
+            vars(module).clear()
+            vars(module).update(attributes)
+            for held, content in containers:
+                if isinstance(held, dict):
+                    held.clear()
+                    held.update(content)
+                else:
+                    held[:] = content
+
+
+def _containers(module: nn.Module) -> list[tuple[Any, Any]]:
+    """Dicts and lists that are attributes of a module, with their content: caches live there."""
+    return [(held, copy.copy(held)) for held in vars(module).values() if type(held) in (dict, list) and held]
+
+
+def fake_like(tensor: Tensor, fake: FakeTensorMode, shape: Sequence[int] | None = None) -> Tensor:
+    """A fake tensor of the same layout, or of another shape; made anew, which is cheaper than a conversion."""
+    with fake:
+        if shape is not None and tuple(shape) != tuple(tensor.shape):
+            return torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
+
+
+@contextmanager
+def faked(model: nn.Module, fake: FakeTensorMode) -> Iterator[None]:
+    """While it lasts, every parameter and buffer is a fake one of the same shape; tied ones stay tied."""
+    made: dict[int, Tensor] = {}
+
+    def of(tensor: Tensor) -> Tensor:
+        if id(tensor) not in made:
+            made[id(tensor)] = fake_like(tensor, fake)
+        return made[id(tensor)]
+
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in held.items():
+                if tensor is not None:
+                    held[name] = of(tensor)  # type: ignore[assignment]
+        if isinstance(module, nn.RNNBase):
+            vars(module)["_flat_weights"] = [getattr(module, n) for n in module._flat_weights_names]  # type: ignore[attr-defined]
+    yield

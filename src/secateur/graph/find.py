@@ -1,0 +1,90 @@
+"""From a model and an example to its families, each proven to be cuttable by a trial pass of a smaller model."""
+
+import logging
+
+import numpy as np
+from torch import nn
+
+from .capture import Call, capture
+from .constants import sizes
+from .coupling import Coupling, Gone
+from .flow import Flow, tensors
+from .rules import RULES
+from .trial import Mismatch, mends_of
+
+_log = logging.getLogger(__name__)
+_MOST_TRIALS = 60
+
+
+def couple(model: nn.Module, call: Call) -> Coupling:
+    """The families of a model.
+
+    One unit of every family is removed on trial, on fake tensors: where the forward function keeps a size that no
+    attribute explains, what it couples is frozen, with that reason.
+
+    Args:
+        call: runs the model on an example, as `lambda model: model(x)`.
+
+    Raises:
+        SubjectError: the model does not run on the example.
+    """
+    flow = Flow(capture(model, call), RULES).run()
+    for _ in range(_MOST_TRIALS):
+        coupling = Coupling(flow)
+        gone = _one_of_each(coupling)
+        found = mends_of(model, call, coupling, gone) if coupling.families else []
+        if not isinstance(found, Mismatch):
+            break
+        _freeze(coupling, gone, found)
+        flow.run()
+    else:
+        raise AssertionError("every trial freezes a family")
+    for op, modules in coupling.unknown.items():
+        _log.warning("no rule for %r in %s: what it touches stays", op, ", ".join(dict.fromkeys(modules)) or "the model")
+    return coupling
+
+
+def _one_of_each(coupling: Coupling) -> Gone:
+    gone = np.zeros(coupling.flow.algebra.size, bool)
+    for family in coupling.families:
+        gone[family.factors[-1]] = True
+    return gone
+
+
+def _freeze(coupling: Coupling, gone: Gone, found: Mismatch) -> None:
+    """Freeze what an operation cannot follow, and the same operation in modules of the same path but for numbers."""
+    flow = coupling.flow
+    pattern = _pattern(found.module)
+    before = flow.algebra.version
+    for number, node in enumerate(coupling.graph.nodes):
+        alike = number == found.node or (node.op == found.op and _pattern(node.module) == pattern)
+        if not alike:
+            continue
+        told = list(sizes(node, coupling, gone))
+        flow.index = number
+        for value, dim in told if number == found.node or _changes(told, coupling, gone) else ():
+            flow.freeze([flow.dim(value, dim)], f"the forward function keeps its size in {node.op!r}")
+    if flow.algebra.version == before:
+        flow.index = found.node
+        node = coupling.graph.nodes[found.node]
+        for value in (*node.outs, *tensors(node)):
+            flow.freeze(flow.all(value), f"{node.op!r} does not run on fewer: {found.why}")
+    if flow.algebra.version == before:  # the operation is innocent: what surrounds it is not known
+        for family in coupling.families:
+            for member in family.members:
+                if member.name.startswith(found.module):
+                    value = coupling.graph.parameters()[member.name]
+                    flow.freeze([flow.dim(value, member.dim)], f"{found.module} does not run on fewer: {found.why}")
+    if flow.algebra.version == before:
+        for labels in flow.sites.values():
+            flow.freeze([labels], f"the model does not run on fewer: {found.why}")
+
+
+def _changes(told: list[tuple[int, int]], coupling: Coupling, gone: Gone) -> bool:
+    return any(
+        coupling.shape(value, gone)[dim] != coupling.flow.shape(value)[dim] for value, dim in told
+    )
+
+
+def _pattern(path: str) -> str:
+    return ".".join("*" if part.isdigit() else part for part in path.split("."))

@@ -1,0 +1,85 @@
+"""The recorded graph: what one forward pass computed, operation by operation, with tensors replaced by references."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Stands for a tensor among the arguments of a node."""
+
+    value: int
+
+
+@dataclass(slots=True)
+class Value:
+    """A tensor of the pass: its shape, and its name where it is a parameter or a buffer of the model."""
+
+    shape: tuple[int, ...]
+    name: str | None = None
+    kind: str = "made"
+    """"made" by a node, "parameter", "input", or "constant": there before the pass, and not registered."""
+
+
+@dataclass(slots=True)
+class Node:
+    """One operation: `linear`, `conv`, `add`, ... without overloads; an operation in place is `add_`.
+
+    Attributes:
+        op: the name that rules are registered under.
+        args, kwargs: with a `Ref` for each tensor.
+        outs: the values it gives, flat, in order.
+        module: dotted path of the innermost module whose `forward` ran.
+        pointwise: whether torch says that it works element by element.
+    """
+
+    op: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    outs: tuple[int, ...]
+    module: str
+    pointwise: bool = False
+
+
+@dataclass(slots=True)
+class Graph:
+    """Nodes in the order in which they ran.
+
+    Attributes:
+        outputs: values that the model gives back.
+        rung: which step of the ladder recorded it: "fake tensors" or "real tensors".
+    """
+
+    values: list[Value] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    outputs: tuple[int, ...] = ()
+    rung: str = "fake tensors"
+
+    def parameters(self) -> dict[str, int]:
+        """The values that are parameters or buffers, by name."""
+        return {v.name: i for i, v in enumerate(self.values) if v.name is not None}
+
+
+def refs(tree: Any) -> Iterator[int]:
+    """Every value that the arguments name, in order, with repeats."""
+    if isinstance(tree, Ref):
+        yield tree.value
+    elif isinstance(tree, tuple | list):
+        for item in tree:
+            yield from refs(item)
+    elif isinstance(tree, dict):
+        for item in tree.values():
+            yield from refs(item)
+
+
+def mapped(tree: Any, leaf: Callable[[Any], Any]) -> Any:
+    """The same tree of tuples, lists and dicts with `leaf` applied to everything else."""
+    if isinstance(tree, tuple) and type(tree) is not tuple and hasattr(tree, "_fields"):
+        return type(tree)(*(mapped(item, leaf) for item in tree))
+    if isinstance(tree, tuple | list):
+        made = [mapped(item, leaf) for item in tree]
+        return made if isinstance(tree, list) else tuple(made)
+    if isinstance(tree, dict):
+        return {key: mapped(item, leaf) for key, item in tree.items()}
+    return leaf(tree)

@@ -1,0 +1,172 @@
+"""The dense model as if some factors were gone: whoever would read their positions reads zeros.
+
+This is what the smaller model must equal. It shares no code with the surgery: it runs the model as it is, on real
+tensors, and sets to zero, directly before each operation that contracts a dimension, the positions that are to go. Where
+an operation computes something over all positions (a mean, a norm) it is run on those that stay.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .align import Alignment
+from .capture import Call, still, tensors_in
+from .coupling import Coupling, Gone
+from .flow import Role
+from .ir import Node, Ref
+from .tap import Tap
+
+
+class Astray(Exception):
+    """The pass did other operations than the recorded one."""
+
+
+class MaskedPass(Tap):
+    """One pass of the dense model with consumers reading zeros."""
+
+    def __init__(self, model: nn.Module, coupling: Coupling, gone: Gone) -> None:
+        super().__init__(model)
+        self._coupling, self._gone = coupling, gone
+        self._alignment = Alignment(coupling.graph)
+        notes = coupling.flow.notes
+        self._acting = {*notes.consumed, *notes.statistics}
+
+    def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        number = self._alignment.number(self.module, op)
+        if number is None:
+            return func(*args, **kwargs)
+        node = self._coupling.graph.nodes[number]
+        if number in self._coupling.flow.notes.statistics:
+            return self._over_those_that_stay(node, func, args, kwargs)
+        reads = self._coupling.flow.notes.consumed.get(number)
+        if reads:
+            args, kwargs = _parallel((node.args, dict(node.kwargs)), (args, kwargs), lambda v, t: self._zeroed(v, t, reads))
+        return func(*args, **kwargs)
+
+    def finish(self) -> None:
+        """Raise `Astray` if an operation that reads labelled positions never ran."""
+        missing = self._acting - self._alignment.ran
+        if missing:
+            node = self._coupling.graph.nodes[min(missing)]
+            raise Astray(f"{node.op!r} of module {node.module!r} did not run, which the recorded pass did")
+
+    def _stays(self, value: int, dim: int) -> Tensor | None:
+        """Positions of a dimension that stay; None where all do."""
+        labels = self._coupling.flow.dim(value, dim)
+        if labels is None:
+            return None
+        stays = self._coupling.stays(labels, len(labels), self._gone)
+        return None if stays.all() else torch.from_numpy(stays)
+
+    def _zeroed(self, value: int, tensor: Tensor, reads: list[tuple[int, int]]) -> Tensor:
+        for read, dim in reads:
+            stays = self._stays(value, dim) if read == value else None
+            if stays is not None:
+                self._check_length(tensor, dim, stays)
+                tensor = tensor.index_fill(dim, (~stays).nonzero().flatten().to(tensor.device), 0)
+        return tensor
+
+    def _check_length(self, tensor: Tensor, dim: int, stays: Tensor) -> None:
+        if tensor.shape[dim] != len(stays):
+            raise Astray(f"dimension {dim} has {tensor.shape[dim]} positions, and {len(stays)} were recorded")
+
+    def _over_those_that_stay(
+        self, node: Node, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        dense = self._coupling.flow.shape
+        args, kwargs = _parallel((node.args, dict(node.kwargs)), (args, kwargs), self._selected)
+        if node.op in ("layer_norm", "rms_norm"):
+            size = len(args[1])
+            args = (args[0], list(args[0].shape[-size:]), *args[2:])
+        elif node.op == "group_norm":
+            stays = self._stays(node.args[0].value, 1)
+            if stays is not None:
+                args = (args[0], int(stays.reshape(args[1], -1).any(1).sum()), *args[2:])
+        result = func(*args, **kwargs)
+        outs = [self._scattered(v, t, dense(v)) for v, t in zip(node.outs, tensors_in(result), strict=False)]
+        return outs[0] if isinstance(result, Tensor) else type(result)(outs)
+
+    def _selected(self, value: int, tensor: Tensor) -> Tensor:
+        for dim in range(tensor.dim()):
+            stays = self._stays(value, dim)
+            if stays is not None:
+                self._check_length(tensor, dim, stays)
+                tensor = tensor.index_select(dim, stays.nonzero().flatten().to(tensor.device))
+        return tensor
+
+    def _scattered(self, value: int, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+        for dim in range(tensor.dim()):
+            stays = self._stays(value, dim)
+            if stays is not None:
+                whole = [*tensor.shape[:dim], shape[dim], *tensor.shape[dim + 1 :]]
+                where = stays.nonzero().flatten().to(tensor.device)
+                tensor = tensor.new_zeros(whole).index_copy(dim, where, tensor)
+        return tensor
+
+
+def _parallel(recorded: Any, given: Any, change: Callable[[int, Tensor], Tensor]) -> Any:
+    """The given arguments with each tensor changed, told the value that it was when the pass was recorded."""
+    if isinstance(recorded, Ref):
+        return change(recorded.value, given)
+    if isinstance(recorded, tuple | list) and isinstance(given, tuple | list):
+        made = [_parallel(r, g, change) for r, g in zip(recorded, given, strict=True)]
+        return made if isinstance(given, list) else tuple(made)
+    if isinstance(recorded, dict) and isinstance(given, dict):
+        return {key: _parallel(recorded.get(key), item, change) for key, item in given.items()}
+    return given
+
+
+def masked_outputs(model: nn.Module, call: Call, coupling: Coupling, gone: Gone, *, garbage: int | None = None) -> list[Tensor]:
+    """What the dense model gives when the positions of these factors are read as zeros.
+
+    Args:
+        call: as the one that was recorded, on inputs of the same shapes.
+        garbage: a seed; what produces the removed positions is then overwritten with large random numbers, which must
+            change nothing.
+
+    Raises:
+        Astray: the pass does other operations than the recorded one.
+    """
+    masked = MaskedPass(model, coupling, gone)
+    with still(model), _littered(model, coupling, gone, garbage), masked.open():
+        found = list(tensors_in(call(model)))
+        masked.finish()
+        return found
+
+
+@contextmanager
+def _littered(model: nn.Module, coupling: Coupling, gone: Gone, seed: int | None) -> Iterator[None]:
+    """While it lasts, the model's tensors hold large random numbers where removed positions are made."""
+    if seed is None:
+        yield
+        return
+    rng = torch.Generator().manual_seed(seed)
+    values = coupling.graph.parameters()
+    dirty: dict[str, Tensor] = {}
+    named = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    for name, dim, stays in coupling.sites(gone):
+        roles = coupling.flow.notes.roles.get((values[name], dim), {Role.CARRIER})
+        tensor = named[name]
+        if Role.CONSUMER in roles or not tensor.is_floating_point():
+            continue
+        copy = dirty.get(name, tensor.detach()).clone()
+        where = torch.from_numpy(np.flatnonzero(~stays)).to(copy.device)
+        noise = 100 * torch.randn(copy.index_select(dim, where).shape, generator=rng, dtype=torch.float64)
+        copy.index_copy_(dim, where, noise.to(copy))
+        dirty[name] = copy
+    swapped = {id(named[name]): copy for name, copy in dirty.items()}
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in held.items():
+                if tensor is not None and id(tensor) in swapped:
+                    held[name] = swapped[id(tensor)]  # type: ignore[assignment]
+        if isinstance(module, nn.RNNBase):
+            vars(module)["_flat_weights"] = [getattr(module, n) for n in module._flat_weights_names]  # type: ignore[attr-defined]
+    yield
+
+
+__all__ = ["Astray", "MaskedPass", "masked_outputs"]

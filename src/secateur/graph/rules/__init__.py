@@ -1,0 +1,15 @@
+"""One rule for each operation: what it does to the labels of what it takes. What has no rule freezes what it touches."""
+
+from collections.abc import Callable
+
+from ..flow import Flow
+from ..ir import Node
+from . import attention, contraction, norm, pointwise, recurrent, reduce, shape, unknown
+
+Rule = Callable[[Flow, Node], None]
+
+RULES: dict[str, Rule] = {}
+for _module in (unknown, pointwise, shape, reduce, norm, contraction, attention, recurrent):
+    RULES.update(_module.RULES)
+
+__all__ = ["RULES", "Rule"]

@@ -1,0 +1,58 @@
+"""Normalisations."""
+
+from ..flow import Flow, Role, arguments, tensors, value_of
+from ..ir import Node
+
+
+def batch_norm(flow: Flow, node: Node) -> None:
+    """Scale, shift and running statistics go along with the channels."""
+    source, *others = tensors(node)
+    channels = flow.dim(source, 1)
+    for other in others:
+        channels = flow.equate(channels, flow.dim(other, 0))
+        flow.role(other, 0, Role.CARRIER)
+    dims = flow.all(source)
+    flow.set(node.outs[0], [channels if d == 1 else labels for d, labels in enumerate(dims)])
+
+
+def layer_norm(flow: Flow, node: Node) -> None:
+    """Statistics over the last dimensions; scale and shift go along."""
+    given = arguments(node, "input normalized_shape weight bias eps")
+    source = given["input"].value
+    dims = flow.all(source)
+    first = len(dims) - len(given["normalized_shape"])
+    for name in ("weight", "bias"):
+        value = value_of(given.get(name))
+        if value is not None:
+            for d in range(first, len(dims)):
+                dims[d] = flow.equate(dims[d], flow.dim(value, d - first))
+                flow.role(value, d - first, Role.CARRIER)
+    if any(labels is not None for labels in dims[first:]):
+        flow.notes.statistics[flow.index] = node.op
+    flow.set(node.outs[0], dims)
+
+
+def group_norm(flow: Flow, node: Node) -> None:
+    """Statistics over each of G groups of channels: all groups lose the same, or a whole group goes."""
+    given = arguments(node, "input num_groups weight bias eps")
+    source, groups = given["input"].value, given["num_groups"]
+    dims, size = flow.all(source), flow.shape(source)[1]
+    for name in ("weight", "bias"):
+        value = value_of(given.get(name))
+        if value is not None:
+            dims[1] = flow.equate(dims[1], flow.dim(value, 0))
+            flow.role(value, 0, Role.CARRIER)
+    rows, cols = flow.algebra.split(dims[1], groups, size // groups)
+    dims[1] = flow.algebra.merged([(rows, groups), (cols, size // groups)])
+    if cols is not None:
+        flow.notes.statistics[flow.index] = node.op
+    flow.set(node.outs[0], dims)
+
+
+RULES = {
+    "batch_norm": batch_norm,
+    "instance_norm": batch_norm,
+    "layer_norm": layer_norm,
+    "rms_norm": layer_norm,
+    "group_norm": group_norm,
+}

@@ -1,0 +1,143 @@
+"""Cuts a model: every tensor by index, every size that Python keeps, and what optimizers remember."""
+
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from secateur.core.errors import SubjectError
+from secateur.core.plan import Mend, Plan, Resize, mend_sizes_, put_tensor_
+
+from .capture import Call
+from .coupling import Coupling, Gone
+from .trial import Mismatch, mends_of
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """One tensor of a cut: what it was, what it is, and which positions stayed in which dimension."""
+
+    old: Tensor
+    new: Tensor
+    kept: Mapping[int, Tensor]
+
+    def sliced(self, like: Tensor) -> Tensor:
+        """A tensor of the old shape, such as a momentum, cut as this one was."""
+        for dim, index in self.kept.items():
+            like = like.index_select(dim, index.to(like.device))
+        return like
+
+
+@dataclass(frozen=True, eq=False)
+class Surgery:
+    """What a cut did, so that it can be undone and optimizers can follow."""
+
+    plan: Plan
+    cuts: tuple[Cut, ...]
+    before: tuple[tuple[nn.Module, type[nn.Module], dict[str, Any]], ...]
+
+    def undo_(self, model: nn.Module) -> None:
+        """Everything as it was."""
+        for cut in self.cuts:
+            put_tensor_(model, cut.new, cut.old)
+        for module, kind, attributes in self.before:
+            module.__class__ = kind
+            vars(module).update(attributes)
+            mend_sizes_(module)
+
+
+@torch.no_grad()
+def cut_(model: nn.Module, call: Call, coupling: Coupling, gone: Gone) -> Surgery:
+    """Remove factors from a model, in place.
+
+    Raises:
+        SubjectError: the forward function keeps a size that no attribute explains; nothing was changed.
+    """
+    mends = mends_of(model, call, coupling, gone)
+    if isinstance(mends, Mismatch):
+        raise SubjectError(
+            f"{mends.op!r} would not run on the smaller model: {mends.why}",
+            where=f"module {mends.module!r} of {type(model).__name__}",
+            mend="leave what it couples out with exclude=[...], or keep the size in an attribute of the module",
+        )
+    named = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    kept: dict[str, dict[int, Tensor]] = {}
+    for name, dim, stays in coupling.sites(gone):
+        kept.setdefault(name, {})[dim] = torch.from_numpy(stays.nonzero()[0])
+    touched = {m.module for m in mends}
+    before = tuple(
+        (module, type(module), {m.attribute: getattr(module, m.attribute) for m in mends if m.module == path})
+        for path, module in model.named_modules()
+        if path in touched
+    )
+    cuts, actions = [], []
+    for name, dims in kept.items():
+        old = named[name]
+        new = old.detach()
+        for dim, index in dims.items():
+            new = new.index_select(dim, index.to(new.device))
+        cuts.append(Cut(old, put_tensor_(model, old, new.contiguous()), dims))
+        actions.append(Resize(name, tuple(new.shape)))
+    for mend in mends:
+        mend.replay_(model)
+    for _, module in model.named_modules():
+        mend_sizes_(module)
+    return Surgery(Plan((*actions, *mends)), tuple(cuts), before)
+
+
+def migrate_(optimizer: torch.optim.Optimizer, cuts: Iterable[Cut]) -> None:
+    """Make an optimizer go on with cut parameters: its moments are cut alike, everything else stays."""
+    by_old = {id(cut.old): cut for cut in cuts}
+    for group in optimizer.param_groups:
+        for place, parameter in enumerate(group["params"]):
+            cut = by_old.get(id(parameter))
+            if cut is None:
+                continue
+            group["params"][place] = cut.new
+            if parameter in optimizer.state:
+                state = optimizer.state.pop(parameter)
+                optimizer.state[cut.new] = {
+                    key: cut.sliced(value) if isinstance(value, Tensor) and value.shape == cut.old.shape else value
+                    for key, value in state.items()
+                }
+
+
+class Following:
+    """Optimizers that nobody told of a cut are told at their next step.
+
+    Use it as a context around a loop of the user's own, or call `close`.
+    """
+
+    def __init__(self) -> None:
+        self._cuts: list[Cut] = []
+        self._hook = register_optimizer_step_pre_hook(_follow(weakref.ref(self)))
+
+    def add(self, cuts: Iterable[Cut]) -> None:
+        """These tensors were cut."""
+        self._cuts += cuts
+
+    def migrate_(self, optimizer: torch.optim.Optimizer) -> None:
+        """Tell this optimizer now."""
+        for cut in self._cuts:  # one after another: a tensor may have been cut twice
+            migrate_(optimizer, [cut])
+
+    def close(self) -> None:
+        """Stop following."""
+        self._hook.remove()
+        self._cuts.clear()
+
+
+def _follow(following: "weakref.ref[Following]") -> Any:
+    def before_step(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        alive = following()
+        if alive is not None:
+            alive.migrate_(optimizer)
+
+    return before_step
+
+
+__all__ = ["Cut", "Following", "Mend", "Surgery", "cut_", "migrate_"]
