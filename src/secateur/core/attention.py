@@ -29,7 +29,8 @@ class CutAttention(nn.MultiheadAttention):
         batched = query.dim() == 3
         swap = self.batch_first and batched
         if swap:
-            moved = {id(t): t.transpose(1, 0) for t in (query, key, value)}
+            moved = {id(t): t for t in (query, key, value)}  # what is one tensor stays one, as in torch's own
+            moved = {number: t.transpose(1, 0) for number, t in moved.items()}
             query, key, value = (moved[id(t)] for t in (query, key, value))
         separate = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
         output, weights = cut_attention(

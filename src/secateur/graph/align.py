@@ -12,14 +12,19 @@ class Alignment:
 
     Masks are made by other means on real tensors than on fake ones, and a reshape copies or does not; so operations are
     counted by kind within their module, not over the whole pass.
+
+    Attributes:
+        ordinals: of each recorded node: the how many-th of its kind in its module it is.
     """
 
     def __init__(self, graph: Graph) -> None:
         counted: Counter[tuple[str, str]] = Counter()
         self._numbers: dict[tuple[str, str, int], int] = {}
+        self.ordinals: list[int] = []
         for number, node in enumerate(graph.nodes):
             key = (node.module, _KINDS.get(node.op, node.op))
             self._numbers[(*key, counted[key])] = number
+            self.ordinals.append(counted[key])
             counted[key] += 1
         self._seen: Counter[tuple[str, str]] = Counter()
         self.ran: set[int] = set()

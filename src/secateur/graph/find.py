@@ -5,6 +5,7 @@ import logging
 import numpy as np
 from torch import nn
 
+from .align import Alignment
 from .capture import Call, capture
 from .constants import sizes
 from .coupling import Coupling, Gone
@@ -40,7 +41,9 @@ def couple(model: nn.Module, call: Call) -> Coupling:
     else:
         raise AssertionError("every trial freezes a family")
     for op, modules in coupling.unknown.items():
-        _log.warning("no rule for %r in %s: what it touches stays", op, ", ".join(dict.fromkeys(modules)) or "the model")
+        _log.warning(
+            "no rule for %r in %s: what it touches stays", op, ", ".join(dict.fromkeys(modules)) or "the model"
+        )
     return coupling
 
 
@@ -54,11 +57,11 @@ def _one_of_each(coupling: Coupling) -> Gone:
 def _freeze(coupling: Coupling, gone: Gone, found: Mismatch) -> None:
     """Freeze what an operation cannot follow, and the same operation in modules of the same path but for numbers."""
     flow = coupling.flow
-    pattern = _pattern(found.module)
+    pattern, ordinals = _pattern(found.module), Alignment(coupling.graph).ordinals
     before = flow.algebra.version
     for number, node in enumerate(coupling.graph.nodes):
-        alike = number == found.node or (node.op == found.op and _pattern(node.module) == pattern)
-        if not alike:
+        same = node.op == found.op and ordinals[number] == ordinals[found.node]
+        if not same or _pattern(node.module) != pattern:
             continue
         told = list(sizes(node, coupling, gone))
         flow.index = number
@@ -81,9 +84,7 @@ def _freeze(coupling: Coupling, gone: Gone, found: Mismatch) -> None:
 
 
 def _changes(told: list[tuple[int, int]], coupling: Coupling, gone: Gone) -> bool:
-    return any(
-        coupling.shape(value, gone)[dim] != coupling.flow.shape(value)[dim] for value, dim in told
-    )
+    return any(coupling.shape(value, gone)[dim] != coupling.flow.shape(value)[dim] for value, dim in told)
 
 
 def _pattern(path: str) -> str:

@@ -44,7 +44,9 @@ class MaskedPass(Tap):
             return self._over_those_that_stay(node, func, args, kwargs)
         reads = self._coupling.flow.notes.consumed.get(number)
         if reads:
-            args, kwargs = _parallel((node.args, dict(node.kwargs)), (args, kwargs), lambda v, t: self._zeroed(v, t, reads))
+            args, kwargs = _parallel(
+                (node.args, dict(node.kwargs)), (args, kwargs), lambda v, t: self._zeroed(v, t, reads)
+            )
         return func(*args, **kwargs)
 
     def finish(self) -> None:
@@ -120,7 +122,9 @@ def _parallel(recorded: Any, given: Any, change: Callable[[int, Tensor], Tensor]
     return given
 
 
-def masked_outputs(model: nn.Module, call: Call, coupling: Coupling, gone: Gone, *, garbage: int | None = None) -> list[Tensor]:
+def masked_outputs(
+    model: nn.Module, call: Call, coupling: Coupling, gone: Gone, *, garbage: int | None = None
+) -> list[Tensor]:
     """What the dense model gives when the positions of these factors are read as zeros.
 
     Args:

@@ -24,6 +24,8 @@ from .ir import Node
 from .tap import Tap
 
 _MOST_TRIES = 24
+Holder = tuple[str, int | None]
+"""An attribute of a module, and the place in it where it is a sequence."""
 
 
 class Misfit(Exception):
@@ -165,17 +167,17 @@ class Trial:
             return
         path = node.module
         while True:
-            choices = [list(_holders(self._modules[path], old)) for old, _ in pairs]
-            if all(choices):
-                for chosen in sorted(product(*choices), key=lambda c: len(c) - len(set(c))):
-                    mends = self._everywhere(node, path, chosen)
-                    if mends:
-                        yield mends
+            # some sizes are read from shapes, and need nothing: as few attributes as possible are changed
+            choices = [[None, *_holders(self._modules[path], old)] for old, _ in pairs]
+            for chosen in sorted(islice(product(*choices), 4096), key=_cost):
+                mends = self._everywhere(node, path, chosen)
+                if mends:
+                    yield mends
             if not path:
                 return
             path = path.rpartition(".")[0]
 
-    def _everywhere(self, node: Node, path: str, chosen: Sequence[tuple[str, int | None]]) -> list[Mend]:
+    def _everywhere(self, node: Node, path: str, chosen: Sequence[Holder | None]) -> list[Mend]:
         """The same attributes for every module of the class in which the same constants of the same operation change."""
         tail = node.module[len(path) :]
         kind = type(self._modules[path])
@@ -187,7 +189,10 @@ class Trial:
             pairs = [(old, new) for old, new in constants(other, self._coupling, self._gone) if old != new]
             if len(pairs) != len(chosen):
                 continue
-            for (attribute, place), (old, new) in zip(chosen, pairs, strict=True):
+            for holder, (old, new) in zip(chosen, pairs, strict=True):
+                if holder is None:
+                    continue
+                attribute, place = holder
                 held = getattr(self._modules[at], attribute, None)
                 now = held if place is None else held[place] if isinstance(held, tuple | list) else None
                 if now == old:
@@ -196,7 +201,13 @@ class Trial:
         return list(found.values())
 
 
-def _holders(module: nn.Module, value: int) -> Iterator[tuple[str, int | None]]:
+def _cost(chosen: Sequence[Holder | None]) -> tuple[int, int]:
+    """Attributes that change, and constants that would have to share one."""
+    some = [holder for holder in chosen if holder is not None]
+    return len(some), len(some) - len(set(some))
+
+
+def _holders(module: nn.Module, value: int) -> Iterator[Holder]:
     """Attributes of a module that are this number, or hold it."""
     for name, held in vars(module).items():
         if name.startswith("_") or isinstance(held, bool):
@@ -217,5 +228,3 @@ def _replaced(held: Any, place: int, value: int) -> Any:
 def mends_of(model: nn.Module, call: Call, coupling: Coupling, gone: Gone) -> list[Mend] | Mismatch:
     """The attributes to change so that the smaller model runs as its labels say."""
     return Trial(model, call, coupling, gone).mended()
-
-
