@@ -1,8 +1,8 @@
 """A pass of the smaller model on fake tensors, compared with what the labels say of every shape.
 
-Weights of the right shape are not enough: Python keeps sizes too, as attributes that end up as constants in a `view` or
-a `split`. Where the pass goes astray, an attribute of the module that ran is looked for whose value is the old constant;
-the pass then shows whether it was the right one. Nothing is guessed: what is not proven by a whole pass is not cut.
+Weights of the right shape are not enough: Python keeps sizes too, as attributes that end up as constants in a `view`
+or a `split`. Where the pass goes astray, an attribute of the module that ran is looked for whose value is the old
+constant; the pass then shows whether it was the right one. What is not proven by a whole pass is not cut.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +21,14 @@ from .capture import Call, Faking, fake_like, still, tensors_in
 from .constants import constants
 from .coupling import Coupling, Gone
 from .ir import Node
+from .swap import swap_
 from .tap import Tap
 
 _MOST_TRIES = 24
 _AHEAD = 4
-_VIEWS = frozenset("view _unsafe_view expand clone permute transpose unsqueeze squeeze slice select".split())
+_VIEWS = frozenset(
+    ["view", "_unsafe_view", "expand", "clone", "permute", "transpose", "unsqueeze", "squeeze", "slice", "select"]
+)
 Holder = tuple[str, int | None]
 """An attribute of a module, and the place in it where it is a sequence."""
 
@@ -138,19 +141,11 @@ class Trial:
     def _resized(self, fake: FakeTensorMode) -> Iterator[None]:
         values = self._coupling.graph.parameters()
         shapes = {name: self._coupling.shape(v, self._gone) for name, v in values.items()}
-        made: dict[int, Tensor] = {}
-        names = [*self._model.named_parameters(remove_duplicate=False)]
-        names += [*self._model.named_buffers(remove_duplicate=False)]
+        names: list[tuple[str, Tensor]] = [*self._model.named_parameters(remove_duplicate=False)]
+        names += self._model.named_buffers(remove_duplicate=False)
         of = {id(t): shapes[n] for n, t in names if n in shapes}
+        swap_(self._model, lambda tensor: fake_like(tensor, fake, of.get(id(tensor))))
         for module in self._modules.values():
-            for held in (module._parameters, module._buffers):
-                for name, tensor in held.items():
-                    if tensor is not None:
-                        if id(tensor) not in made:
-                            made[id(tensor)] = fake_like(tensor, fake, of.get(id(tensor)))
-                        held[name] = made[id(tensor)]  # type: ignore[assignment]
-            if isinstance(module, nn.RNNBase):
-                vars(module)["_flat_weights"] = [getattr(module, n) for n in module._flat_weights_names]  # type: ignore[attr-defined]
             mend_sizes_(module)
         yield
 
