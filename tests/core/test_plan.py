@@ -76,9 +76,9 @@ def test_repeating_a_mask_adds_nothing_to_a_plan():
     assert mask + Plan((Mask("a"), Mask("b"))) == Plan((Mask("a"), Mask("b")))
 
 
-def test_repeating_a_resize_is_two_resizes():
-    twice = Plan((Resize("a", (2,)),)) + Plan((Resize("a", (1,)),)) + Plan((Resize("a", (2,)),))
-    assert len(twice.actions) == 3
+def test_of_several_sizes_of_a_tensor_the_last_one_counts():
+    plan = Plan((Resize("a", (3,)),)) + Plan((Resize("b", (1,)),)) + Plan((Resize("a", (2,)),))
+    assert plan.actions == (Resize("a", (2,)), Resize("b", (1,)))
 
 
 def resize(shape, **more):

@@ -270,7 +270,7 @@ def test_a_short_text_names_a_structure(text, kind):
     assert structure(text) == kind
 
 
-@pytest.mark.parametrize("text", ["channels", "2-4", "4x", "2:4:8", ""])
+@pytest.mark.parametrize("text", ["channel", "2-4", "4x", "2:4:8", ""])
 def test_a_text_that_names_none_is_refused(text):
     with pytest.raises(RecipeError, match='"2:4"'):
         structure(text)

@@ -129,7 +129,7 @@ def _one_target(**given: float | None) -> tuple[float | None, str]:
     asked = {name: value for name, value in given.items() if value is not None}
     if len(asked) > 1:
         names = " and ".join(asked)
-        raise RecipeError(f"{names} are given, and each is a target", where="sc.prune", mend="give one of them")
+        raise RecipeError(f"both {names} are given, and each is a target", where="sc.prune", mend="give one of them")
     if not asked or "sparsity" in asked:
         return asked.get("sparsity"), ""
     ((name, stays),) = asked.items()
@@ -165,7 +165,7 @@ class _Job:
         self.recipe = seeing(self.recipe, self.subject, self.task, self.example)
         self.space: Space = self.recipe.structure.find(self.subject)
         self.target = implied_target(self.recipe, self.space, sparsity, cost)
-        self.base = describe(self.subject) if isinstance(self.subject, nn.Module) else None
+        self.base = describe(self.subject) if self.recipe.structure.cuts else None
         self.schedule: Schedule = self.recipe.schedule or OneShot()
         self.finetune = next((r for r in self.recipe.recovery if isinstance(r, FineTune)), None)
         self.trains = self.finetune is not None and isinstance(self.subject, nn.Module)

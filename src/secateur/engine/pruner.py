@@ -191,15 +191,13 @@ class DecisionMaker:
         assert judge is not None
         before = None if structure.cuts else self.keep
         stats = Stats(self._collect(space, judge.needs), keep=before, seed=self._seed, step=step)
-        self.sizes = {g.name: g.size for g in space} | (self.sizes if structure.cuts else {})
+        self.sizes = {g.name: g.size for g in space} | self.sizes
         with torch.no_grad():
             choice = decide(space, self.recipe, self._of_what_is_left(move, space), stats, self._wanted(move, space))
         self.subject, plan = structure.apply_(self.original, choice)
         self.plan += plan
         self.keep = self._together(choice.keep)
         self.kept |= choice.keep.counts | {n: r.count * r.group.lanes for n, r in choice.routes.items()}
-        if not structure.cuts:
-            self.sizes |= {g.name: g.size for g in space}
         if self._keeper is not None:
             self._keeper.refresh()
         what = {"step": step, "kind": move.kind.value, "target": move.sparsity, "sparsity": self.sparsity}
