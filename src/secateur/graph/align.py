@@ -18,22 +18,32 @@ class Alignment:
     """
 
     def __init__(self, graph: Graph) -> None:
-        counted: Counter[tuple[str, str]] = Counter()
-        self._numbers: dict[tuple[str, str, int], int] = {}
+        self._numbers: dict[tuple[str, str], list[int]] = {}
         self.ordinals: list[int] = []
         for number, node in enumerate(graph.nodes):
-            key = (node.module, _KINDS.get(node.op, node.op))
-            self._numbers[(*key, counted[key])] = number
-            self.ordinals.append(counted[key])
-            counted[key] += 1
+            alike = self._numbers.setdefault(_key(node.module, node.op), [])
+            self.ordinals.append(len(alike))
+            alike.append(number)
         self._seen: Counter[tuple[str, str]] = Counter()
         self.ran: set[int] = set()
 
-    def number(self, module: str, op: str) -> int | None:
-        """The recorded node of the operation that runs now; None where none was recorded."""
-        key = (module, _KINDS.get(op, op))
-        found = self._numbers.get((*key, self._seen[key]))
-        self._seen[key] += 1
-        if found is not None:
-            self.ran.add(found)
-        return found
+    def candidates(self, module: str, op: str) -> list[int]:
+        """The recorded nodes that the operation that runs now may be: the next of its kind, and those after it."""
+        key = _key(module, op)
+        return self._numbers.get(key, [])[self._seen[key] :]
+
+    def take(self, module: str, op: str, number: int | None) -> None:
+        """It is this one of the candidates; None: there was none."""
+        if number is not None:
+            self._seen[_key(module, op)] = self.ordinals[number] + 1
+            self.ran.add(number)
+
+    def next(self, module: str, op: str) -> int | None:
+        """The first candidate, taken."""
+        number = next(iter(self.candidates(module, op)), None)
+        self.take(module, op, number)
+        return number
+
+
+def _key(module: str, op: str) -> tuple[str, str]:
+    return module, _KINDS.get(op, op)

@@ -36,7 +36,7 @@ class MaskedPass(Tap):
         self._acting = {*notes.consumed, *notes.statistics}
 
     def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        number = self._alignment.number(self.module, op)
+        number = self._alignment.next(self.module, op)
         if number is None:
             return func(*args, **kwargs)
         node = self._coupling.graph.nodes[number]
