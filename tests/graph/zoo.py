@@ -6,6 +6,8 @@ makes the removed positions makes large random numbers instead.
 """
 
 import copy
+import importlib
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -337,7 +339,7 @@ class Shuffle(nn.Module):
         return x.view(b, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(b, c, h, w)
 
 
-@subject(IMAGES, "channels 3", "channels 4")
+@subject(IMAGES, "channels 3", "channels 2", "channels 6")
 class ShuffledChannels(Pictured):
     def __init__(self) -> None:
         super().__init__(12)
@@ -702,7 +704,7 @@ def relative_bias() -> nn.Module:
     return Block(RelativeBias())
 
 
-@subject(IMAGES, "width 8", "heads 4", "hidden 9")
+@subject(IMAGES, "channels 8", "heads 4", "hidden 9")
 class VisionTransformer(nn.Module):
     """Class token, positions and LayerScale: parameters that no module owns."""
 
@@ -816,10 +818,21 @@ class Branching(Pictured):
 # tiny models of transformers
 
 
+def of_transformers(*names: str) -> list[Any]:
+    """Classes of transformers, imported as if there was no torchvision: a broken one would break them."""
+    hidden = "torchvision" not in sys.modules
+    if hidden:
+        sys.modules["torchvision"] = None  # type: ignore[assignment]
+    try:
+        return [getattr(importlib.import_module("transformers"), name) for name in names]
+    finally:
+        if hidden:
+            del sys.modules["torchvision"]
+
+
 @subject(tokens(use_cache=False), "hidden 16", "heads 2", "hidden 20", "hidden 20")
 def llama() -> nn.Module:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
+    LlamaConfig, LlamaForCausalLM = of_transformers("LlamaConfig", "LlamaForCausalLM")
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
     return LlamaForCausalLM(
         LlamaConfig(hidden_size=16, num_hidden_layers=2, intermediate_size=20, vocab_size=20, **heads)
@@ -828,26 +841,23 @@ def llama() -> nn.Module:
 
 @subject(tokens(use_cache=False), "hidden 16", "heads 4", "heads 4", "hidden 64", "hidden 64")
 def gpt2() -> nn.Module:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
+    GPT2Config, GPT2LMHeadModel = of_transformers("GPT2Config", "GPT2LMHeadModel")
     ends = {"bos_token_id": 1, "eos_token_id": 1}
     return GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=4, vocab_size=20, n_positions=12, **ends))
 
 
 @subject(tokens(use_cache=False), "hidden 16", "heads 2", "hidden 20")
 def gpt_neox() -> nn.Module:
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
+    GPTNeoXConfig, GPTNeoXForCausalLM = of_transformers("GPTNeoXConfig", "GPTNeoXForCausalLM")
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 20}
     return GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=20, max_position_embeddings=12, rotary_pct=0.5, **sizes))
 
 
 @subject(tokens(), "hidden 16", "heads 4", "hidden 20")
 def bert() -> nn.Module:
-    from transformers import BertConfig, BertModel
-
+    BertConfig, BertForMaskedLM = of_transformers("BertConfig", "BertForMaskedLM")
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 20}
-    return BertModel(BertConfig(vocab_size=20, max_position_embeddings=12, **sizes))
+    return BertForMaskedLM(BertConfig(vocab_size=20, max_position_embeddings=12, **sizes))
 
 
 def _both(g: torch.Generator) -> dict[str, Any]:
@@ -855,19 +865,28 @@ def _both(g: torch.Generator) -> dict[str, Any]:
     return {"input_ids": ids, "decoder_input_ids": ids[:, :4], "use_cache": False}
 
 
-@subject(_both, "hidden 16", "heads 4", "hidden 20")
-def t5() -> nn.Module:
-    from transformers import T5Config, T5ForConditionalGeneration
+class LogitsOnly(nn.Module):
+    """Whose other outputs, such as the states of an encoder, are nobody's: outputs stay as they are."""
 
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **given: Any) -> Tensor:
+        return self.model(**given).logits
+
+
+@subject(_both, "hidden 16", "heads 4", "heads 4", "heads 4", "hidden 20", "hidden 20")
+def t5() -> nn.Module:
+    T5Config, T5ForConditionalGeneration = of_transformers("T5Config", "T5ForConditionalGeneration")
     sizes = {"d_model": 16, "d_kv": 4, "d_ff": 20, "num_layers": 1, "num_heads": 4}
     ends = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
-    return T5ForConditionalGeneration(T5Config(vocab_size=20, dropout_rate=0.0, **sizes, **ends))
+    return LogitsOnly(T5ForConditionalGeneration(T5Config(vocab_size=20, dropout_rate=0.0, **sizes, **ends)))
 
 
 @subject(tokens(use_cache=False), "hidden 16", "heads 2", "hidden 20")
 def phi3() -> nn.Module:
-    from transformers import Phi3Config, Phi3ForCausalLM
-
+    Phi3Config, Phi3ForCausalLM = of_transformers("Phi3Config", "Phi3ForCausalLM")
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 20}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
     ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
