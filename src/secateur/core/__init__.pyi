@@ -86,6 +86,7 @@ from .move import Rewind as Rewind
 from .parts import part_name as part_name
 from .parts import parts_of as parts_of
 from .plan import Mask as Mask
+from .plan import Mend as Mend
 from .plan import Plan as Plan
 from .plan import Resize as Resize
 from .protocols import (
@@ -124,6 +125,7 @@ from .select import Select as Select
 from .select import TopK as TopK
 from .select import boundary as boundary
 from .space import Group as Group
+from .space import Member as Member
 from .space import Site as Site
 from .space import Space as Space
 from .spelling import read_call as read_call

@@ -69,8 +69,8 @@ def cut_attention(
     num_heads: int,
     in_proj_weight: Tensor | None,
     in_proj_bias: Tensor | None,
-    bias_k: None,
-    bias_v: None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
     add_zero_attn: bool,
     dropout: float,
     out_proj_weight: Tensor,
@@ -80,9 +80,10 @@ def cut_attention(
     """`F.multi_head_attention_forward` for `[length, batch, width]`, whose inner width is heads x head dimension."""
     taken = (query, key, value)
     if has_torch_function(taken):
-        args = (*taken, embed_dim, num_heads, in_proj_weight, in_proj_bias, bias_k, bias_v, add_zero_attn, dropout)
-        args = (*args, out_proj_weight, out_proj_bias)
-        found: tuple[Tensor, Tensor | None] = handle_torch_function(cut_attention, taken, *args, **options)
+        inner = (embed_dim, num_heads, in_proj_weight, in_proj_bias, bias_k, bias_v, add_zero_attn, dropout)
+        outer = (out_proj_weight, out_proj_bias)
+        found: tuple[Tensor, Tensor | None]
+        found = handle_torch_function(cut_attention, taken, *taken, *inner, *outer, **options)  # type: ignore[arg-type]
         return found
     batched = query.dim() == 3
     q, k, v = (t if batched else t.unsqueeze(1) for t in taken)
@@ -94,7 +95,7 @@ def cut_attention(
     )
     biases = in_proj_bias.chunk(3) if in_proj_bias is not None else (None, None, None)
     heads = [
-        F.linear(x, w, b).unflatten(-1, (num_heads, head_dim)).permute(1, 2, 0, 3)
+        F.linear(x, w, b).reshape(*x.shape[:-1], num_heads, head_dim).permute(1, 2, 0, 3)
         for x, w, b in zip((q, k, v), weights, biases, strict=True)
     ]
     scores = heads[0] @ heads[1].transpose(-1, -2) * head_dim**-0.5
@@ -114,7 +115,7 @@ def _mask(options: dict[str, Any], scores: Tensor, num_heads: int) -> Tensor:
     mask, padding = options["attn_mask"], options["key_padding_mask"]
     if mask is not None:
         if mask.dim() == 3:
-            mask = mask.unflatten(0, (-1, num_heads))
+            mask = mask.reshape(-1, num_heads, *mask.shape[1:])
         total = total + _added(mask, scores)
     if padding is not None:
         padding = padding if padding.dim() == 2 else padding.unsqueeze(0)

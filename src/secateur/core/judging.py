@@ -16,13 +16,18 @@ Counts = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Target:
-    """How much goes: the share removed of all units of the space.
+    """How much goes: the share removed of all units of the space, or of what the subject costs.
+
+    Attributes:
+        sparsity: the share removed.
+        cost: of what, by name: "macs", "params", "bytes", "latency"; empty for units.
 
     Raises:
         RecipeError: outside [0, 1).
     """
 
     sparsity: float
+    cost: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.sparsity < 1:

@@ -78,7 +78,7 @@ class Mend:
     def replay_(self, model: nn.Module) -> None:
         module = model.get_submodule(self.module)
         old = vars(module).get(self.attribute)
-        sizes = type(old) in (tuple, list) and all(type(item) is int for item in old)
+        sizes = isinstance(old, tuple | list) and all(type(item) is int for item in old)
         if type(old) is not int and not sizes:
             raise AttributeError(f"{self.tensor!r} is no size")
         if isinstance(module, nn.MultiheadAttention):
@@ -139,11 +139,11 @@ def _first(*tensors: torch.Tensor | None) -> torch.Tensor | None:
 
 def _mend_recurrent_(module: nn.RNNBase) -> None:
     gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
-    module.input_size = module.weight_ih_l0.shape[1]  # type: ignore[union-attr]
-    module.hidden_size = len(module.weight_ih_l0) // gates  # type: ignore[arg-type]
+    weights: dict[str, torch.Tensor] = {name: getattr(module, name) for name in module._flat_weights_names}
+    module.hidden_size, module.input_size = len(weights["weight_ih_l0"]) // gates, weights["weight_ih_l0"].shape[1]
     if module.proj_size:
-        module.proj_size = len(module.weight_hr_l0)  # type: ignore[arg-type]
-    module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]  # type: ignore[attr-defined]
+        module.proj_size = len(weights["weight_hr_l0"])
+    module._flat_weights = list(weights.values())
     if all(not isinstance(w, FakeTensor) for w in module._flat_weights):
         module.flatten_parameters()
 

@@ -1,6 +1,6 @@
 """The verbs: one protocol for each question that a pruning method answers. Keep them this small."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -53,6 +53,15 @@ class Solve(Protocol):
 @runtime_checkable
 class Structure(Protocol):
     """What may go, and what it means to remove it: mask, cut, sample, route."""
+
+    @property
+    def cuts(self) -> bool:
+        """Whether it removes units for good, so that the subject afterwards is smaller and knows only what stayed."""
+        return False
+
+    def seeing(self, call: Callable[[Any], Any] | None) -> "Structure":
+        """This structure with an example to run the subject on, `call(subject)`; for those that need one."""
+        return self
 
     def find(self, subject: Any) -> Space:
         """The groups of this subject. Raises `SubjectError` for a subject of another kind."""

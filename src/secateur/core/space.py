@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import SubjectError
 
@@ -85,6 +85,23 @@ class Site:
 
 
 @dataclass(frozen=True, eq=False)
+class Member:
+    """Where the units of a coupled group lie in one dimension of one tensor.
+
+    Attributes:
+        group: the positions along that dimension as units, one row of the site each; scores of weights apply to it.
+        dim: which dimension.
+        index: positions of each unit of the coupled group, `[units, positions]`.
+        roles: what the dimension does: "producer", "consumer", "carrier".
+    """
+
+    group: "Group"
+    dim: int
+    index: Tensor
+    roles: frozenset[str]
+
+
+@dataclass(frozen=True, eq=False)
 class Group:
     """Units that compete with each other and are removed the same way: a matrix, a family of channels, a class.
 
@@ -100,6 +117,8 @@ class Group:
         site: where the units live in a tensor of the subject, if they do.
         runtime: the units exist only while the model runs (tokens): counts are decided here, a `Route` picks there.
         labels: one integer per unit (the class of a sample), if there are any.
+        members: where the units lie, if they are slices of several tensors that go together (channels, heads).
+        kind: what the units are, in a word: "channels", "heads"; empty where the structure says it.
         parent: the group of the unrefined space that this one is a part of, and
         index: which of the parent's units (flat) these are.
     """
@@ -114,6 +133,8 @@ class Group:
     site: Site | None = None
     runtime: bool = False
     labels: Tensor | None = None
+    members: tuple[Member, ...] = ()
+    kind: str = ""
     parent: str | None = None
     index: Tensor | None = None
 
@@ -159,10 +180,16 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """The ordered groups that a structure found on a subject, and what it left out and why."""
+    """The ordered groups that a structure found on a subject, and what it left out and why.
+
+    Attributes:
+        totals: what the whole subject costs when a keep of some groups is carried out, by name of the cost; for
+            structures whose costs are no sum over units. Missing groups are whole.
+    """
 
     groups: tuple[Group, ...]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    totals: Mapping[str, Callable[[Mapping[str, Tensor]], float]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Group]:
         return iter(self.groups)
@@ -179,6 +206,15 @@ class Space:
     def _by_name(self) -> dict[str, Group]:
         return {g.name: g for g in self.groups}
 
+    def leaves(self) -> "Space":
+        """The groups with coupled ones replaced by their parameters, each once: what statistics are collected of."""
+        found: dict[str, Group] = {}
+        for group in self.groups:
+            for leaf in [m.group for m in group.members] or [group]:
+                if not group.members or (leaf.site is not None and isinstance(leaf.site.tensor, nn.Parameter)):
+                    found.setdefault(leaf.name, leaf)
+        return Space(tuple(found.values()), self.skipped)
+
     @property
     def size(self) -> int:
         """Number of units in all groups."""
@@ -190,7 +226,7 @@ class Space:
         for group in self.groups:
             mine = {f: values[group.name] for f, values in changes.items() if group.name in values}
             groups.append(replace(group, **mine))  # type: ignore[arg-type]
-        return Space(tuple(groups), self.skipped)
+        return Space(tuple(groups), self.skipped, self.totals)
 
     def refined(self, parts: Mapping[str, Mapping[str, Tensor]]) -> "Space":
         """A finer space: each named group becomes the given parts of it (strata, clusters, classes).
@@ -215,4 +251,4 @@ class Space:
                     index=index,
                 )
                 groups.append(part)
-        return Space(tuple(groups), self.skipped)
+        return Space(tuple(groups), self.skipped, self.totals)

@@ -68,7 +68,7 @@ def _outside_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_keep(folder: Path, keep: Keep) -> None:
-    """Write the keep of a subject whose own tensors do not show it (samples)."""
+    """Write the keep of a subject whose own tensors do not show it: samples, and units that were cut out."""
     (folder / "keep.safetensors").write_bytes(save({_KEEP + n: pack_bits(m) for n, m in keep.masks.items()}))
 
 
@@ -188,10 +188,10 @@ def load_keep(folder: str | Path, *, verify: str = "xxh3") -> Keep:
     """
     folder = as_it_was(Path(folder))
     manifest = read_manifest(folder, verify=verify, later=(_MODEL, "keep.safetensors"))
-    samples = manifest.get("subject") == "samples"
-    with _Stored(folder, "keep.safetensors" if samples else _MODEL, manifest, verify, "cpu", True) as stored:
+    apart = "keep.safetensors" in manifest["files"]
+    with _Stored(folder, "keep.safetensors" if apart else _MODEL, manifest, verify, "cpu", True) as stored:
         try:
-            bits = {name: stored.tensors()[_KEEP + name if samples else name + _BITS] for name in manifest["keep"]}
+            bits = {name: stored.tensors()[_KEEP + name if apart else name + _BITS] for name in manifest["keep"]}
             return Keep({name: unpack_bits(bits[name], tuple(shape)) for name, shape in manifest["keep"].items()})
         except _Unfit as error:
             raise CheckpointError(

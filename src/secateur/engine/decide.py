@@ -27,16 +27,20 @@ from secateur.core import (
     Target,
     check_counts,
 )
+from secateur.scores import of_units
+
+from .fitting import Wanted, fitted
 
 _log = logging.getLogger(__name__)
 
 
-def decide(space: Space, recipe: Recipe, move: Move, stats: Stats) -> Choice:
+def decide(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: Wanted | None = None) -> Choice:
     """What stays after this move, and new values where a solver repairs as it chooses.
 
     Args:
         space: on the live subject.
         stats: statistics, the current keep, and the seed of this move.
+        cost: what the subject may cost, instead of the move's share of units.
 
     Raises:
         NumericsError: a score or a weight is not finite; names the group.
@@ -44,11 +48,22 @@ def decide(space: Space, recipe: Recipe, move: Move, stats: Stats) -> Choice:
     """
     score = move.score or recipe.score
     if recipe.solve is not None and move.score is None:
+        if cost is not None:
+            raise RecipeError(
+                f"{type(recipe.solve).__name__} gives no scores, and a target of {cost.name} is met by trying shares",
+                where=f"{cost.name}=...",
+                mend="give a sparsity",
+            )
         choice = _solve(space, recipe, move, stats)
     else:
         assert score is not None
         stats = replace(stats, scores=_admitted(_scores(space, score, stats), move.kind, stats.keep))
-        choice = _select(space, recipe, move, stats, score)
+        if cost is None:
+            choice = _select(space, recipe, move, stats, score)
+        else:
+            choice = fitted(
+                space, cost, lambda share: _select(space, recipe, replace(move, sparsity=share), stats, score)
+            )
     _check_collapse(choice.keep, recipe, move)
     return choice
 
@@ -75,7 +90,7 @@ def _counts(space: Space, recipe: Recipe, move: Move, stats: Stats) -> tuple[Spa
 def _scores(space: Space, score: Score, stats: Stats) -> dict[str, Tensor]:
     found = {}
     for group in (g for g in space if not g.runtime):
-        values = score(group, stats)
+        values = of_units(score)(group, stats)
         if values.shape != group.shape:
             raise RecipeError(
                 f"{type(score).__name__} gave scores of shape {tuple(values.shape)} for units of {group.shape}",
@@ -125,7 +140,7 @@ def _select(space: Space, recipe: Recipe, move: Move, stats: Stats, score: Score
         lanes = scores.reshape(group.lanes, group.lane)
         chosen = select(lanes, counts[group.name], stats.rng(group, f"select {stats.step}"))
         masks[group.name] = chosen.reshape(group.shape)
-    chosen_of = Space(tuple(g for g in space if not g.runtime), space.skipped)
+    chosen_of = Space(tuple(g for g in space if not g.runtime), space.skipped, space.totals)
     keep = Keep(masks).coarsened(refined, chosen_of)
     return Choice(_monotone(keep, move.kind, stats.keep), routes=routes)
 

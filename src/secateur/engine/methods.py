@@ -1,8 +1,10 @@
 """From what a user names to what the engine runs: methods, recipes, targets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+from torch import Tensor, nn
 
 from secateur import budgets, recovery, schedules, scores, structures
 from secateur.core import (
@@ -13,14 +15,20 @@ from secateur.core import (
     Structure,
     SubjectError,
     Target,
+    Task,
+    device_of,
+    first_call,
     nearest,
     parts_of,
     read_call,
     registry,
     split_outside,
+    to_device,
     validated,
 )
 from secateur.recovery import FineTune
+
+from .fitting import total_of
 
 
 def as_recipe(recipe: Recipe | str, **settings: Any) -> Recipe:
@@ -69,6 +77,26 @@ def adapted(
     return recipe
 
 
+def seeing(recipe: Recipe, subject: Any, task: Task | None, example: Any) -> Recipe:
+    """The recipe whose structure has an example to run the subject on, if there is one."""
+    if example is None or not isinstance(subject, nn.Module):
+        return recipe
+    call = first_call if task is None else task.call
+    small = to_device(_few(example), device_of(subject))
+    return replace(recipe, structure=recipe.structure.seeing(lambda model: call(model, small)))
+
+
+def _few(example: Any) -> Any:
+    """The first two samples of a batch: enough to see what is coupled."""
+    if isinstance(example, Tensor):
+        return example[:2] if example.dim() else example
+    if isinstance(example, Mapping):
+        return {key: _few(item) for key, item in example.items()}
+    if isinstance(example, tuple | list) and all(isinstance(item, Tensor | Mapping) for item in example):
+        return type(example)(_few(item) for item in example)
+    return example
+
+
 def _finetune(recipe: Recipe) -> FineTune | None:
     return next((r for r in recipe.recovery if isinstance(r, FineTune)), None)
 
@@ -88,8 +116,12 @@ def recovery_from(text: str) -> tuple[Recovery, ...]:
     return tuple(build_part("recovery", {name: settings}, f"recovery={text!r}") for name, settings in calls)
 
 
-def implied_target(recipe: Recipe, space: Space, sparsity: float | None) -> Target:
+def implied_target(recipe: Recipe, space: Space, sparsity: float | None, cost: str = "") -> Target:
     """The target asked for, or the one that an N:M structure or a fixed budget implies.
+
+    Args:
+        sparsity: the share that goes,
+        cost: of that cost of the whole subject; of the units, where it is empty.
 
     Raises:
         RecipeError: none is given and none implied, or both and they differ.
@@ -101,6 +133,9 @@ def implied_target(recipe: Recipe, space: Space, sparsity: float | None) -> Targ
             where=type(recipe.structure).__name__,
             mend="give it a subject that has what it prunes",
         )
+    if cost:
+        total_of(space, cost)
+        return Target(sparsity or 0.0, cost)
     implied = None
     if all(g.exact is not None for g in space):
         removed = sum((g.lane - (g.exact or 0)) * g.lanes for g in space)

@@ -31,9 +31,10 @@ from secateur.core import (
 from secateur.recovery import FineTune
 from secateur.schedules import OneShot
 
+from .base import describe
 from .checkpoint import load, load_keep, read_manifest
 from .measure import measure, sparsity_report
-from .methods import adapted, as_recipe, implied_target
+from .methods import adapted, as_recipe, implied_target, seeing
 from .pruner import DecisionMaker, keep_of
 from .result import Result, provenance
 from .runfolder import RunFolder
@@ -47,6 +48,10 @@ def prune(
     *,
     sparsity: float | None = None,
     keep: float | None = None,
+    macs: float | None = None,
+    params: float | None = None,
+    bytes: float | None = None,
+    latency: float | None = None,
     task: Task | None = None,
     structure: Structure | str | None = None,
     heal: float | FineTune | None = None,
@@ -66,11 +71,15 @@ def prune(
         subject: a module (pruned in place; copy it first if you still need it), a `Delta`, or a data set.
         method: a registered method's id, or a recipe of your own.
         sparsity: share removed of all prunable units; `keep=0.1` is `sparsity=0.9`, as one says it of data.
+        macs, params, bytes, latency: instead of a sparsity, the share of the whole subject's cost that remains, for
+            structures that cut: `macs=0.5` halves the multiplications of the example. Met within 1 % or as near as
+            whole units allow.
         task: data, loss and metrics; needed by everything that trains, measures or looks at data.
-        structure: instead of the method's own: an object, or "2:4", "4x4".
+        structure: instead of the method's own: an object, or "2:4", "4x4", "channels", "heads".
         heal: epochs of fine-tuning in each leg, or a `FineTune`; instead of the method's own.
         recovery: instead of the method's own: objects, or a text such as "fine-tune+distill(weight=0.7)", or "none".
-        example: a batch or inputs to count MACs with; by default the task's first test batch.
+        example: a batch or inputs to count MACs with, and on which structures that cut find what is coupled; by
+            default the task's first test batch.
         seed: of every random choice. The same seed gives the same result.
         device: "cpu" or "cuda"; by default the best there is when something trains, else where the model is.
         mixed_precision: "no", "bf16" or "fp16", for training.
@@ -90,7 +99,7 @@ def prune(
     if isinstance(method, str):
         built = registry.get(method).recipe(**settings)
         if not isinstance(built, Recipe):
-            target = Target(_one_target(sparsity, keep) or 0.0)
+            target = Target(_one_target(sparsity=sparsity, keep=keep)[0] or 0.0)
             result = built.run(subject, task, target, run)
             assert isinstance(result, Result)
             return result
@@ -99,7 +108,8 @@ def prune(
         recipe = as_recipe(method, **settings)
     recipe = adapted(recipe, structure, heal, recovery)
     job = _Job(subject, recipe, entry.id if entry else None, task, example, seed, batches)
-    job.prepare(_one_target(sparsity, keep))
+    costs = {"macs": macs, "params": params, "bytes": bytes, "latency": latency}
+    job.prepare(*_one_target(sparsity=sparsity, keep=keep, **costs))
     if run is None:
         return job.run_(Device(device, mixed_precision), None)
     where = {"device": device, "mixed_precision": mixed_precision}
@@ -114,14 +124,20 @@ def prune(
         return result
 
 
-def _one_target(sparsity: float | None, keep: float | None) -> float | None:
-    if keep is None:
-        return sparsity
-    if sparsity is not None:
-        raise RecipeError("both sparsity and keep are given", where="sc.prune", mend="keep is 1 - sparsity: give one")
-    if not 0 < keep <= 1:
-        raise RecipeError(f"keep is {keep}, but the share that stays lies in (0, 1]", where="keep=...", mend="keep=0.1")
-    return float(1 - Decimal(repr(keep)))  # 1 - 0.1 in binary is not the 0.9 that the user means
+def _one_target(**given: float | None) -> tuple[float | None, str]:
+    """The share that goes, and of what cost; of units, where that is empty."""
+    asked = {name: value for name, value in given.items() if value is not None}
+    if len(asked) > 1:
+        names = " and ".join(asked)
+        raise RecipeError(f"{names} are given, and each is a target", where="sc.prune", mend="give one of them")
+    if not asked or "sparsity" in asked:
+        return asked.get("sparsity"), ""
+    ((name, stays),) = asked.items()
+    if not 0 < stays <= 1:
+        what = f"{name} is {stays}, but the share that stays lies in (0, 1]"
+        raise RecipeError(what, where=f"{name}=...", mend=f"{name}=0.5")
+    gone = float(1 - Decimal(repr(stays)))  # 1 - 0.1 in binary is not the 0.9 that the user means
+    return gone, "" if name == "keep" else name
 
 
 class _Job:
@@ -142,10 +158,14 @@ class _Job:
         self.example, self.seed, self.batches = example, seed, batches
         self.curve: Mapping[str, Any] = {}
 
-    def prepare(self, sparsity: float | None) -> None:
+    def prepare(self, sparsity: float | None, cost: str) -> None:
         """Everything that can be wrong with the call is found here."""
+        if self.example is None and self.task is not None and isinstance(self.subject, nn.Module):
+            self.example = next(iter(self.task.batches("test", shuffle=False)))
+        self.recipe = seeing(self.recipe, self.subject, self.task, self.example)
         self.space: Space = self.recipe.structure.find(self.subject)
-        self.target = implied_target(self.recipe, self.space, sparsity)
+        self.target = implied_target(self.recipe, self.space, sparsity, cost)
+        self.base = describe(self.subject) if isinstance(self.subject, nn.Module) else None
         self.schedule: Schedule = self.recipe.schedule or OneShot()
         self.finetune = next((r for r in self.recipe.recovery if isinstance(r, FineTune)), None)
         self.trains = self.finetune is not None and isinstance(self.subject, nn.Module)
@@ -162,8 +182,12 @@ class _Job:
                 where="Recipe(recovery=...)",
                 mend="add FineTune(epochs=...) to the recovery",
             )
-        if self.example is None and self.task is not None and isinstance(self.subject, nn.Module):
-            self.example = next(iter(self.task.batches("test", shuffle=False)))
+        if self.recipe.structure.cuts and (self.schedule.regrows or self.schedule.starts_dense):
+            raise RecipeError(
+                f"{type(self.schedule).__name__} brings weights back, and what is cut out is gone",
+                where=f"structure {type(self.recipe.structure).__name__}",
+                mend="use a schedule that only prunes: OneShot, Iterative, CubicGradual",
+            )
         if not self.trains:
             self.schedule.check(self._still_clock(), self.target)
 
@@ -177,6 +201,7 @@ class _Job:
             "method": self.method,
             "recipe": self.recipe.to_json(),
             "sparsity": self.target.sparsity,
+            "cost": self.target.cost,
             "seed": self.seed,
             "batches": self.batches,
         }
@@ -269,6 +294,7 @@ class _Job:
             provenance=provenance(self.recipe, self.method, **facts),
             curve=self.curve,
             example=_first_tensor(self.example),
+            base=self.base,
         )
 
     def finished(self, folder: RunFolder) -> Result:
@@ -279,6 +305,8 @@ class _Job:
             subset, _ = self.recipe.structure.apply_(self.subject, Choice(keep))
             return self._stored(manifest, subset, keep, {})
         loaded = load(folder.result, factory=self._architecture, masks=True)
+        if self.recipe.structure.cuts:
+            return self._stored(manifest, loaded, load_keep(folder.result), {})
         masks = {n: m.clone() for n, m in masks_of(loaded).items()}
         remove_masks_(loaded)
         keep = keep_of(self.recipe.structure.find(self.subject), masks)
@@ -303,6 +331,7 @@ class _Job:
             provenance=manifest["provenance"],
             curve=manifest.get("curve", {}),
             example=_first_tensor(self.example),
+            base=self.base,
         )
 
 

@@ -25,10 +25,12 @@ from secateur.core import (
     masks_of,
     remove_masks_,
 )
+from secateur.graph import follow_
 from secateur.schedules import OneShot
 
 from .decide import decide
-from .methods import as_recipe, implied_target
+from .fitting import Wanted, total_of
+from .methods import as_recipe, implied_target, seeing
 
 
 class Pruner:
@@ -54,6 +56,8 @@ class Pruner:
         sparsity: share removed at the end; only N:M structures and Fixed budgets do without.
         epoch_steps: optimizer steps in an epoch, for schedules written in epochs.
         task: where scores that need data read it; not needed for magnitude.
+        example: a batch or inputs, for structures that cut; by default the task's first test batch. After a cut your
+            optimizer goes on with the smaller parameters from its next step on, its moments cut alike.
         batches: how many batches such scores read.
         seed: of every random choice.
 
@@ -70,10 +74,14 @@ class Pruner:
         sparsity: float | None = None,
         epoch_steps: int | None = None,
         task: Task | None = None,
+        example: Any | None = None,
         batches: int = 16,
         seed: int = 0,
     ) -> None:
         self.recipe = as_recipe(recipe)
+        if example is None and task is not None and self.recipe.structure.cuts:
+            example = next(iter(task.batches("test", shuffle=False)))
+        self.recipe = seeing(self.recipe, model, task, example)
         self.space = self.recipe.structure.find(model)
         self.target = implied_target(self.recipe, self.space, sparsity)
         legs = self.schedule.legs(self.target)
@@ -162,7 +170,8 @@ class DecisionMaker:
         self._keeper: MaskKeeper | None = None
         self.kept: dict[str, int] = {}
         self.sizes: dict[str, int] = {}
-        if isinstance(subject, nn.Module):
+        self._dense_cost: float | None = None
+        if isinstance(subject, nn.Module) and not recipe.structure.cuts:
             self._keeper = MaskKeeper(subject, mask_gradients=recipe.schedule is None or not recipe.schedule.regrows)
             self.keep = existing_keep(subject, recipe.structure.find(subject))
 
@@ -180,23 +189,55 @@ class DecisionMaker:
         space = structure.find(self.original)
         judge = move.score or self.recipe.solve or self.recipe.score
         assert judge is not None
-        stats = Stats(self._collect(space, judge.needs), keep=self.keep, seed=self._seed, step=step)
+        before = None if structure.cuts else self.keep
+        stats = Stats(self._collect(space, judge.needs), keep=before, seed=self._seed, step=step)
+        self.sizes = {g.name: g.size for g in space} | (self.sizes if structure.cuts else {})
         with torch.no_grad():
-            choice = decide(space, self.recipe, move, stats)
+            choice = decide(space, self.recipe, self._of_what_is_left(move, space), stats, self._wanted(move, space))
         self.subject, plan = structure.apply_(self.original, choice)
         self.plan += plan
-        self.keep = Keep({**({} if self.keep is None else self.keep.masks), **choice.keep.masks})
+        self.keep = self._together(choice.keep)
         self.kept |= choice.keep.counts | {n: r.count * r.group.lanes for n, r in choice.routes.items()}
-        self.sizes |= {g.name: g.size for g in space}
+        if not structure.cuts:
+            self.sizes |= {g.name: g.size for g in space}
         if self._keeper is not None:
             self._keeper.refresh()
         what = {"step": step, "kind": move.kind.value, "target": move.sparsity, "sparsity": self.sparsity}
         self.history.append(what)
 
+    def _of_what_is_left(self, move: Move, space: Space) -> Move:
+        """The move, whose share counts all units there ever were, for a space from which some were cut."""
+        if not self.recipe.structure.cuts or move.sparsity is None:
+            return move
+        stay = (1 - move.sparsity) * sum(self.sizes.values())
+        gone_groups = sum(self.kept.get(name, 0) for name in self.sizes if name not in space)
+        return replace(move, sparsity=min(max(1 - (stay - gone_groups) / max(space.size, 1), 0.0), 1 - 1e-9))
+
+    def _wanted(self, move: Move, space: Space) -> Wanted | None:
+        """What the subject may cost after this move, where the target is a cost."""
+        name = self.target.cost
+        if not name or move.sparsity is None:
+            return None
+        if self._dense_cost is None:
+            self._dense_cost = total_of(space, name)({})
+        return Wanted(name, (1 - move.sparsity) * self._dense_cost)
+
+    def _together(self, keep: Keep) -> Keep:
+        """What stays of the units that there were at first."""
+        found = {} if self.keep is None else dict(self.keep.masks)
+        for name, mask in keep.masks.items():
+            known = found.get(name)
+            if self.recipe.structure.cuts and known is not None and int(known.sum()) == mask.numel():
+                whole = known.clone().reshape(-1)
+                whole[known.reshape(-1).nonzero().flatten()] = mask.reshape(-1).to(whole.device)
+                mask = whole.reshape(known.shape)
+            found[name] = mask
+        return Keep(found)
+
     def state(self) -> dict[str, Any]:
         """What another process needs to go on, beside the subject's own tensors."""
         keep = None if self.keep is None else dict(self.keep.masks)
-        counts = {"kept": dict(self.kept), "sizes": dict(self.sizes)}
+        counts = {"kept": dict(self.kept), "sizes": dict(self.sizes), "cost": self._dense_cost}
         return {"keep": keep, "plan": self.plan.to_json(), "history": list(self.history), **counts}
 
     def restore_(self, state: Mapping[str, Any]) -> None:
@@ -205,14 +246,18 @@ class DecisionMaker:
         self.plan = Plan.from_json(state["plan"])
         self.history[:] = state["history"]
         self.kept, self.sizes = dict(state["kept"]), dict(state["sizes"])
-        if self._keeper is not None:
+        self._dense_cost = state["cost"]
+        if isinstance(self.subject, nn.Module):
             self.plan.replay_(self.subject)
+        if self._keeper is not None:
             self._keeper.refresh()
 
     def enforce_(self, optimizer: torch.optim.Optimizer) -> None:
-        """Zero what was just pruned in the optimizer's moments too."""
+        """Zero what was just pruned in the optimizer's moments too, or cut it out of them."""
         if self._keeper is not None:
             self._keeper.enforce_(optimizer)
+        if self.recipe.structure.cuts:
+            follow_(optimizer)
 
     def close(self) -> None:
         """Stop keeping masks in force; they stay on the subject."""
@@ -230,7 +275,7 @@ class DecisionMaker:
                 mend="pass task=sc.Task(train=..., test=...)",
             )
         batches = islice(self._task.batches("train", epoch=0), self._batches)
-        return collect(self.subject, space, needs, self._task, batches)
+        return collect(self.subject, space.leaves(), needs, self._task, batches)
 
 
 def existing_keep(model: nn.Module, space: Space) -> Keep | None:

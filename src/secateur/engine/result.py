@@ -34,6 +34,7 @@ class Result:
         provenance: recipe, target, seed, versions, date, training steps.
         curve: the training loss, `step` and `loss`, at most 200 points; empty where nothing trained.
         example: inputs that a saved result is verified with.
+        base: how to build the architecture that was pruned; by default that of the subject.
     """
 
     subject: Any
@@ -47,6 +48,7 @@ class Result:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     curve: Mapping[str, Any] = field(default_factory=dict)
     example: Any | None = None
+    base: Mapping[str, Any] | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -73,9 +75,12 @@ class Result:
             "curve": self.curve,
         }
         if isinstance(self.subject, nn.Module):
-            manifest |= {"subject": "module", "base": describe(self.subject)}
+            manifest |= {"subject": "module", "base": self.base or describe(self.subject)}
             manifest["aliases"] = save_tensors(folder, self.subject, self.masks)
             manifest["keep"] = {name: list(mask.shape) for name, mask in self.masks.items()}
+            if self.keep is not None and not self.masks:
+                manifest["keep"] = {name: list(mask.shape) for name, mask in self.keep.masks.items()}
+                save_keep(folder, self.keep)
             save_base(self.subject, folder)
             self._fill_probe(folder)
         else:

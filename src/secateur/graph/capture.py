@@ -14,10 +14,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from secateur.core.errors import SubjectError
 
 from .ir import Graph, Node, Ref, Value, mapped
+from .swap import swap_
 from .tap import Tap
 
 _log = logging.getLogger(__name__)
-Call = Callable[[nn.Module], Any]
+Call = Callable[[Any], Any]
 
 
 class Recorder(Tap):
@@ -91,7 +92,8 @@ def _on_real(model: nn.Module, call: Call) -> Graph:
 def _on_fakes(model: nn.Module, call: Call) -> Graph:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     recorder = Recorder(model)
-    with still(model), faked(model, fake):
+    with still(model):
+        swap_(model, lambda tensor: fake_like(tensor, fake))
         held = _register_all(recorder, model)
         with fake, recorder.open():
             output = call(Faking(model, fake, recorder))
@@ -195,23 +197,3 @@ def fake_like(tensor: Tensor, fake: FakeTensorMode, shape: Sequence[int] | None 
         if shape is not None and tuple(shape) != tuple(tensor.shape):
             return torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
-
-
-@contextmanager
-def faked(model: nn.Module, fake: FakeTensorMode) -> Iterator[None]:
-    """While it lasts, every parameter and buffer is a fake one of the same shape; tied ones stay tied."""
-    made: dict[int, Tensor] = {}
-
-    def of(tensor: Tensor) -> Tensor:
-        if id(tensor) not in made:
-            made[id(tensor)] = fake_like(tensor, fake)
-        return made[id(tensor)]
-
-    for module in model.modules():
-        for held in (module._parameters, module._buffers):
-            for name, tensor in held.items():
-                if tensor is not None:
-                    held[name] = of(tensor)  # type: ignore[assignment]
-        if isinstance(module, nn.RNNBase):
-            vars(module)["_flat_weights"] = [getattr(module, n) for n in module._flat_weights_names]  # type: ignore[attr-defined]
-    yield

@@ -101,7 +101,7 @@ def _repeats(node: Node, coupling: Coupling, gone: Gone) -> Iterator[tuple[int, 
     yield from ((r, n // max(o, 1)) for r, n, o in zip(node.args[1], new, padded, strict=False))
 
 
-_ALIKE = "zeros ones empty full rand randn new_zeros new_ones new_empty new_full".split()
+_ALIKE = ["zeros", "ones", "empty", "full", "rand", "randn", "new_zeros", "new_ones", "new_empty", "new_full"]
 _WHOLE = frozenset({"view", "_unsafe_view", "expand", *_ALIKE})
 _SIZES = {
     **dict.fromkeys(_ALIKE, _made),

@@ -53,7 +53,7 @@ class Family:
 
     Attributes:
         name: of the tensor that makes its positions first, with the kind where several families share it.
-        kind: "channels", "heads", "head-dims", "hidden" or "width".
+        kind: "channels" of convolutions, "groups" of them, "heads", "kv-groups" of heads, "head-dims", or "hidden".
         factors: of each unit.
         module: path of the module that makes it.
     """
@@ -104,7 +104,7 @@ class Coupling:
         """Which positions of a dimension stay."""
         if labels is None:
             return np.ones(size, bool)
-        return ~gone[self.flow.algebra.resolve(labels)].any(1)
+        return np.asarray(~gone[self.flow.algebra.resolve(labels)].any(1), bool)
 
     def shape(self, value: int, gone: Gone) -> tuple[int, ...]:
         """The shape of a value afterwards."""
@@ -118,6 +118,14 @@ class Coupling:
             name = self.graph.values[value].name
             if not stays.all() and name is not None:
                 yield name, dim, stays
+
+    def lost(self, gone: Gone) -> dict[str, int]:
+        """How many elements each tensor loses."""
+        stays: dict[str, dict[int, float]] = {}
+        for name, dim, kept in self.sites(gone):
+            stays.setdefault(name, {})[dim] = float(kept.mean())
+        sizes = {v.name: prod(v.shape) for v in self.graph.values if v.name is not None}
+        return {name: sizes[name] - round(sizes[name] * prod(dims.values())) for name, dims in stays.items()}
 
     def macs(self, gone: Gone | None = None) -> int:
         """Multiply-accumulates of the recorded pass when these factors are gone: a polynomial of what stays."""
@@ -155,10 +163,10 @@ def _families(flow: Flow) -> list[tuple[Labels, list[Member]]]:
     mix = np.random.default_rng(1).integers(1, 1 << 62, len(resolved), dtype=np.int64)
     for k, labels in enumerate(resolved.values()):
         names, where, counts = np.unique(labels, return_index=True, return_counts=True)
-        held = names > 0
-        pattern[names[held]] += mix[k] * counts[held]
+        real = names > 0
+        pattern[names[real]] += mix[k] * counts[real]
         width = max(labels.shape[1], 1)
-        first[names[held]] = np.minimum(first[names[held]], base + where[held] // width)
+        first[names[real]] = np.minimum(first[names[real]], base + where[real] // width)
         base += len(labels)
     factors = np.flatnonzero(first < np.iinfo(np.int64).max)
     factors = factors[np.argsort(first[factors], kind="stable")]
@@ -219,22 +227,36 @@ def _named(found: list[tuple[Labels, list[Member]]], flow: Flow) -> Iterable[Fam
     kinds = _kinds(flow)
     tags = _tags(flow)
     taken: dict[str, int] = {}
-    for factors, members in found:
-        if len(factors) < 2:
-            continue  # a single unit cannot go: its positions would be none
-        values = flow.graph.parameters()
-        if not any((values[m.name], m.dim) in flow.notes.roles for m in members):
-            continue  # no operation met it: places of a table beyond those that the example used
+    met = {(flow.graph.values[value].name, dim) for value, dim in flow.notes.roles}
+    # a lone unit cannot go; what no operation meets are places of a table beyond those that the example used
+    found = [(f, members) for f, members in found if len(f) > 1 and any((m.name, m.dim) in met for m in members)]
+    shared = _shared_heads(found, kinds)
+    for number, (factors, members) in enumerate(found):
         ordered = sorted(members, key=lambda m: Role.PRODUCER not in m.roles)
         name = ordered[0].name
         kind = kinds.get(int(factors[0]), "")
         tag = max((tags.get(f, Tag.EXACT) for f in factors[:1].tolist()), key=list(Tag).index)
         module = name.rpartition(".")[0]
-        kind = kind or ("channels" if _is_conv(flow, name) else "hidden")
+        kind = "kv-groups" if number in shared else kind or ("channels" if _is_conv(flow, name) else "hidden")
         label = f"{module or name}" + ("" if kind in ("channels", "hidden") else f"/{kind}")
         taken[label] = taken.get(label, 0) + 1
         unique = label if taken[label] == 1 else f"{label}#{taken[label]}"
         yield Family(unique, kind, tag, tuple(members), factors, module)
+
+
+def _shared_heads(found: list[tuple[Labels, list[Member]]], kinds: Mapping[int, str]) -> set[int]:
+    """Which families of heads are those of keys and values that several query heads share."""
+    sites: dict[tuple[str, int], list[int]] = {}
+    for number, (factors, members) in enumerate(found):
+        if kinds.get(int(factors[0])) == "heads":
+            for m in members:
+                sites.setdefault((m.name, m.dim), []).append(number)
+    together = {tuple(numbers) for numbers in sites.values() if len(numbers) == 2}
+    return {
+        max(pair, key=lambda n: len(found[n][1]))
+        for pair in together
+        if len(found[pair[0]][1]) != len(found[pair[1]][1])
+    }
 
 
 def _is_conv(flow: Flow, name: str) -> bool:
@@ -244,7 +266,8 @@ def _is_conv(flow: Flow, name: str) -> bool:
 def _kinds(flow: Flow) -> dict[int, str]:
     notes = flow.notes
     found: dict[int, str] = {}
-    for kind, arrays in (("head-dims", (*notes.contracted, *notes.values)), ("heads", notes.heads)):
+    dims = (*notes.contracted, *notes.values)
+    for kind, arrays in (("groups", notes.groups), ("head-dims", dims), ("heads", notes.heads)):
         for labels in arrays:
             for factor in np.unique(flow.algebra.resolve(labels)).tolist():
                 found[factor] = kind

@@ -33,9 +33,8 @@ class Notes:
         roles: of each dimension of a parameter that an operation touched.
         consumed: by node, the (argument, dimension) pairs that it contracts.
         statistics: nodes that compute something over all positions of a labelled dimension: a mean, a norm.
-        heads: dimensions that an attention runs separately; contracted: its query/key features; values: its value
-            features.
-        scaled: attentions whose scale is that of their own head dimension.
+        groups: groups of convolutions; heads: dimensions that an attention runs separately; contracted: its query/key
+            features; values: its value features.
         products: by node, sizes and labels whose product is its number of multiplications.
         unknown: nodes without a rule.
     """
@@ -43,10 +42,10 @@ class Notes:
     roles: dict[Site, set[Role]] = field(default_factory=dict)
     consumed: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     statistics: dict[int, str] = field(default_factory=dict)
+    groups: list[Labels] = field(default_factory=list)
     heads: list[Labels] = field(default_factory=list)
     contracted: list[Labels] = field(default_factory=list)
     values: list[Labels] = field(default_factory=list)
-    scaled: list[int] = field(default_factory=list)
     products: list[tuple[int, tuple[tuple[int, Dim], ...]]] = field(default_factory=list)
     unknown: dict[int, str] = field(default_factory=dict)
 
@@ -77,7 +76,8 @@ class Flow:
             before = self.algebra.version
             self.notes = Notes()
             self._made.clear()
-            for self.index, node in enumerate(self.graph.nodes):
+            for number, node in enumerate(self.graph.nodes):
+                self.index = number
                 self._rule(node)(self, node)
             for value in self.graph.outputs:
                 self.freeze(self.all(value), "an output of the model")

@@ -87,7 +87,8 @@ class Algebra:
     def stays_put(self, labels: Labels) -> NDArray[np.bool_]:
         """Which of these positions never vanish."""
         now = self.resolve(labels)
-        return ~(now > 0).any(1) if now.shape[1] else np.ones(len(labels), bool)
+        stay: NDArray[np.bool_] = np.ones(len(labels), bool)
+        return stay if not now.shape[1] else np.asarray(~(now > 0).any(1), bool)
 
     @property
     def size(self) -> int:

@@ -1,8 +1,8 @@
 """The dense model as if some factors were gone: whoever would read their positions reads zeros.
 
 This is what the smaller model must equal. It shares no code with the surgery: it runs the model as it is, on real
-tensors, and sets to zero, directly before each operation that contracts a dimension, the positions that are to go. Where
-an operation computes something over all positions (a mean, a norm) it is run on those that stay.
+tensors, and sets to zero, directly before each operation that contracts a dimension, the positions that are to go.
+Where an operation computes something over all positions (a mean, a norm) it is run on those that stay.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,6 +18,7 @@ from .capture import Call, still, tensors_in
 from .coupling import Coupling, Gone
 from .flow import Role
 from .ir import Node, Ref
+from .swap import swap_
 from .tap import Tap
 
 
@@ -163,13 +164,7 @@ def _littered(model: nn.Module, coupling: Coupling, gone: Gone, seed: int | None
         copy.index_copy_(dim, where, noise.to(copy))
         dirty[name] = copy
     swapped = {id(named[name]): copy for name, copy in dirty.items()}
-    for module in model.modules():
-        for held in (module._parameters, module._buffers):
-            for name, tensor in held.items():
-                if tensor is not None and id(tensor) in swapped:
-                    held[name] = swapped[id(tensor)]  # type: ignore[assignment]
-        if isinstance(module, nn.RNNBase):
-            vars(module)["_flat_weights"] = [getattr(module, n) for n in module._flat_weights_names]  # type: ignore[attr-defined]
+    swap_(model, lambda tensor: swapped.get(id(tensor), tensor))
     yield
 
 

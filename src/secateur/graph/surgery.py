@@ -1,16 +1,17 @@
 """Cuts a model: every tensor by index, every size that Python keeps, and what optimizers remember."""
 
-import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.weak import WeakIdKeyDictionary
 
 from secateur.core.errors import SubjectError
-from secateur.core.plan import Mend, Plan, Resize, mend_sizes_, put_tensor_
+from secateur.core.plan import Plan, Resize, mend_sizes_, put_tensor_
 
 from .capture import Call
 from .coupling import Coupling, Gone
@@ -24,12 +25,6 @@ class Cut:
     old: Tensor
     new: Tensor
     kept: Mapping[int, Tensor]
-
-    def sliced(self, like: Tensor) -> Tensor:
-        """A tensor of the old shape, such as a momentum, cut as this one was."""
-        for dim, index in self.kept.items():
-            like = like.index_select(dim, index.to(like.device))
-        return like
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,55 +84,40 @@ def cut_(model: nn.Module, call: Call, coupling: Coupling, gone: Gone) -> Surger
     return Surgery(Plan((*actions, *mends)), tuple(cuts), before)
 
 
-def migrate_(optimizer: torch.optim.Optimizer, cuts: Iterable[Cut]) -> None:
-    """Make an optimizer go on with cut parameters: its moments are cut alike, everything else stays."""
-    by_old = {id(cut.old): cut for cut in cuts}
+_CUTS = WeakIdKeyDictionary()
+"""Cuts by the tensor that was cut, as long as somebody still holds it: an optimizer that does not know of it yet."""
+
+
+def follow(cuts: Iterable[Cut]) -> None:
+    """Let every optimizer that holds one of these tensors go on with what it became, at its next step."""
+    for cut in cuts:
+        _CUTS[cut.old] = (cut.new, tuple(cut.old.shape), dict(cut.kept))
+    _hook()
+
+
+def follow_(optimizer: torch.optim.Optimizer) -> None:
+    """Let an optimizer go on with cut parameters now: its moments are cut alike, everything else stays.
+
+    Optimizers that nobody tells do this at their next step. Tell one that a gradient scaler looks into before that.
+    """
     for group in optimizer.param_groups:
         for place, parameter in enumerate(group["params"]):
-            cut = by_old.get(id(parameter))
-            if cut is None:
-                continue
-            group["params"][place] = cut.new
-            if parameter in optimizer.state:
-                state = optimizer.state.pop(parameter)
-                optimizer.state[cut.new] = {
-                    key: cut.sliced(value) if isinstance(value, Tensor) and value.shape == cut.old.shape else value
-                    for key, value in state.items()
-                }
+            while (known := _CUTS.get(parameter)) is not None:  # type: ignore[no-untyped-call]
+                new, shape, kept = known
+                state = optimizer.state.pop(parameter, None)
+                if state is not None:
+                    optimizer.state[new] = {key: _sliced(value, shape, kept) for key, value in state.items()}
+                group["params"][place] = parameter = new
 
 
-class Following:
-    """Optimizers that nobody told of a cut are told at their next step.
-
-    Use it as a context around a loop of the user's own, or call `close`.
-    """
-
-    def __init__(self) -> None:
-        self._cuts: list[Cut] = []
-        self._hook = register_optimizer_step_pre_hook(_follow(weakref.ref(self)))
-
-    def add(self, cuts: Iterable[Cut]) -> None:
-        """These tensors were cut."""
-        self._cuts += cuts
-
-    def migrate_(self, optimizer: torch.optim.Optimizer) -> None:
-        """Tell this optimizer now."""
-        for cut in self._cuts:  # one after another: a tensor may have been cut twice
-            migrate_(optimizer, [cut])
-
-    def close(self) -> None:
-        """Stop following."""
-        self._hook.remove()
-        self._cuts.clear()
+def _sliced(value: Any, shape: tuple[int, ...], kept: Mapping[int, Tensor]) -> Any:
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+        return value
+    for dim, index in kept.items():
+        value = value.index_select(dim, index.to(value.device))
+    return value
 
 
-def _follow(following: "weakref.ref[Following]") -> Any:
-    def before_step(optimizer: torch.optim.Optimizer, *_: object) -> None:
-        alive = following()
-        if alive is not None:
-            alive.migrate_(optimizer)
-
-    return before_step
-
-
-__all__ = ["Cut", "Following", "Mend", "Surgery", "cut_", "migrate_"]
+@cache
+def _hook() -> Any:
+    return register_optimizer_step_pre_hook(lambda optimizer, *_: follow_(optimizer))

@@ -126,9 +126,9 @@ class _Composites(TorchFunctionMode):
         return self._tap.whole(op, func, args, kwargs or {})
 
 
-class _Aten(TorchDispatchMode):
+class _Aten(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, tap: Tap) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._tap = tap
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

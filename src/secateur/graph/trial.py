@@ -1,14 +1,15 @@
 """A pass of the smaller model on fake tensors, compared with what the labels say of every shape.
 
-Weights of the right shape are not enough: Python keeps sizes too, as attributes that end up as constants in a `view` or
-a `split`. Where the pass goes astray, an attribute of the module that ran is looked for whose value is the old constant;
-the pass then shows whether it was the right one. Nothing is guessed: what is not proven by a whole pass is not cut.
+Weights of the right shape are not enough: Python keeps sizes too, as attributes that end up as constants in a `view`
+or a `split`. Where the pass goes astray, an attribute of the module that ran is looked for whose value is the old
+constant; the pass then shows whether it was the right one. What is not proven by a whole pass is not cut.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import chain, islice, product
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,21 +22,30 @@ from .capture import Call, Faking, fake_like, still, tensors_in
 from .constants import constants
 from .coupling import Coupling, Gone
 from .ir import Node
+from .swap import swap_
 from .tap import Tap
 
 _MOST_TRIES = 24
 _AHEAD = 4
-_VIEWS = frozenset("view _unsafe_view expand clone permute transpose unsqueeze squeeze slice select".split())
+_VIEWS = frozenset(
+    ["view", "_unsafe_view", "expand", "clone", "permute", "transpose", "unsqueeze", "squeeze", "slice", "select"]
+)
 Holder = tuple[str, int | None]
 """An attribute of a module, and the place in it where it is a sequence."""
 
 
 class Misfit(Exception):
-    """The pass of the smaller model left the recorded path."""
+    """The pass of the smaller model left the recorded path.
 
-    def __init__(self, node: int, why: str) -> None:
+    Attributes:
+        node: the last one that came by.
+        suspects: where a wrong constant may be: that node, and those near it that should have come by and did not. A
+            slice that would take all positions is left out, and `unflatten` refuses before any operation runs.
+    """
+
+    def __init__(self, node: int, why: str, suspects: Sequence[int] = ()) -> None:
         super().__init__(why)
-        self.node, self.why = node, why
+        self.node, self.why, self.suspects = node, why, (node, *suspects)
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,11 @@ class _Checker(Tap):
         self._alignment = Alignment(coupling.graph)
         self._shapes: dict[int, tuple[int, ...]] = {}
         self.at = 0
+
+    def missed(self, end: int) -> list[int]:
+        """The nodes nearest before this one that did not come by."""
+        near = range(max(end - 2 * _AHEAD, 0), min(end, len(self._coupling.graph.nodes)))
+        return [number for number in near if number not in self._alignment.ran]
 
     def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         candidates = self._alignment.candidates(self.module, op)
@@ -106,7 +121,8 @@ class Trial:
             if astray is None:
                 return list(chosen.values())
             node = self._coupling.graph.nodes[astray.node]
-            for mends in islice(self._guesses(astray.node), _MOST_TRIES):
+            guesses = chain.from_iterable(map(self._guesses, astray.suspects))
+            for mends in islice(guesses, _MOST_TRIES):
                 tried = chosen | {(m.module, m.attribute): m for m in mends}
                 again = self._run(tried.values())
                 if again is None or again.node > astray.node:
@@ -122,12 +138,13 @@ class Trial:
             with still(self._model), self._resized(fake):
                 for mend in mends:
                     mend.replay_(self._model)
-                with fake, checker.open():
+                with fake, checker.open(), _quiet():
                     self._call(Faking(self._model, fake, checker))
         except Misfit as misfit:
-            return misfit
+            return Misfit(misfit.node, misfit.why, checker.missed(misfit.node))
         except Exception as error:
-            return Misfit(min(checker.at, len(self._coupling.graph.nodes) - 1), str(error)[:200])
+            last = min(checker.at, len(self._coupling.graph.nodes) - 1)
+            return Misfit(last, str(error)[:200], checker.missed(last + _AHEAD))
         finally:
             for module in self._modules.values():
                 if type(module) is not self._classes[id(module)]:
@@ -138,19 +155,11 @@ class Trial:
     def _resized(self, fake: FakeTensorMode) -> Iterator[None]:
         values = self._coupling.graph.parameters()
         shapes = {name: self._coupling.shape(v, self._gone) for name, v in values.items()}
-        made: dict[int, Tensor] = {}
-        names = [*self._model.named_parameters(remove_duplicate=False)]
-        names += [*self._model.named_buffers(remove_duplicate=False)]
+        names: list[tuple[str, Tensor]] = [*self._model.named_parameters(remove_duplicate=False)]
+        names += self._model.named_buffers(remove_duplicate=False)
         of = {id(t): shapes[n] for n, t in names if n in shapes}
+        swap_(self._model, lambda tensor: fake_like(tensor, fake, of.get(id(tensor))))
         for module in self._modules.values():
-            for held in (module._parameters, module._buffers):
-                for name, tensor in held.items():
-                    if tensor is not None:
-                        if id(tensor) not in made:
-                            made[id(tensor)] = fake_like(tensor, fake, of.get(id(tensor)))
-                        held[name] = made[id(tensor)]  # type: ignore[assignment]
-            if isinstance(module, nn.RNNBase):
-                vars(module)["_flat_weights"] = [getattr(module, n) for n in module._flat_weights_names]  # type: ignore[attr-defined]
             mend_sizes_(module)
         yield
 
@@ -208,12 +217,28 @@ class Trial:
                 if holder is None:
                     continue
                 attribute, place = holder
-                held = getattr(self._modules[at], attribute, None)
+                held = found[at, attribute].value if (at, attribute) in found else None
+                held = getattr(self._modules[at], attribute, None) if held is None or place is None else held
                 now = held if place is None else held[place] if isinstance(held, tuple | list) else None
                 if now == old:
                     value = new if place is None else _replaced(held, place, new)
                     found[at, attribute] = Mend(at, attribute, value)
         return list(found.values())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """While it lasts, fake tensors do not log what they refuse: here a refusal is an answer."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    logger.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_nothing)
+
+
+def _nothing(_record: logging.LogRecord) -> bool:
+    return False
 
 
 def _cost(chosen: Sequence[Holder | None]) -> tuple[int, int]:

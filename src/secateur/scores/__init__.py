@@ -1,8 +1,9 @@
 """How much does each unit matter? One value per unit, higher = keep."""
 
+from .coupled import Coupled, of_units
 from .custom import Custom
 from .gradients import GradientMagnitude, Taylor
 from .magnitude import Magnitude
 from .random import Random
 
-__all__ = ["Custom", "GradientMagnitude", "Magnitude", "Random", "Taylor"]
+__all__ = ["Coupled", "Custom", "GradientMagnitude", "Magnitude", "Random", "Taylor", "of_units"]

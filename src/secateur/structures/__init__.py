@@ -1,7 +1,8 @@
 """What may go: structures find the space of units on a subject, and carry a choice out."""
 
+from .channels import Channels
 from .parse import structure
 from .samples import Samples
 from .weights import NM, Blocks, Weights
 
-__all__ = ["NM", "Blocks", "Samples", "Weights", "structure"]
+__all__ = ["NM", "Blocks", "Channels", "Samples", "Weights", "structure"]

@@ -4,6 +4,7 @@ import re
 
 from secateur.core import RecipeError, Structure
 
+from .channels import KINDS, Channels
 from .weights import NM, Blocks, Weights
 
 
@@ -11,7 +12,8 @@ def structure(text: str) -> Structure:
     """The structure that a short text names.
 
     Args:
-        text: "weights", "N:M" such as "2:4", or "RxC" such as "4x1" for blocks.
+        text: "weights", "N:M" such as "2:4", "RxC" such as "4x1" for blocks, "channels" for all coupled units, or some
+            kinds of them: "heads", "heads,hidden".
 
     Raises:
         RecipeError: it names none.
@@ -19,8 +21,17 @@ def structure(text: str) -> Structure:
     text = text.strip().lower()
     if text == "weights":
         return Weights()
+    if text == "channels":
+        return Channels()
+    kinds = tuple(part.strip() for part in text.split(","))
+    if all(kind in KINDS for kind in kinds):
+        return Channels(kinds=kinds)
     if found := re.fullmatch(r"(\d{1,6}):(\d{1,6})", text):
         return NM(int(found[1]), int(found[2]))
     if found := re.fullmatch(r"(?:blocks?\s+)?(\d{1,6})x(\d{1,6})", text):
         return Blocks(int(found[1]), int(found[2]))
-    raise RecipeError(f"{text!r} names no structure", where="structure", mend='write "weights", "2:4" or "4x4"')
+    raise RecipeError(
+        f"{text!r} names no structure",
+        where="structure",
+        mend='write "weights", "2:4", "4x4", "channels" or "heads,hidden"',
+    )

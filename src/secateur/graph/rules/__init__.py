@@ -1,4 +1,4 @@
-"""One rule for each operation: what it does to the labels of what it takes. What has no rule freezes what it touches."""
+"""One rule for each operation: what it does to the labels of what it takes. What has no rule freezes all of that."""
 
 from collections.abc import Callable
 

@@ -6,7 +6,7 @@ from ..labels import Dim
 
 
 def attention(flow: Flow, node: Node) -> None:
-    """`softmax(q k^T * scale + mask) v`: heads are separate, features of queries and keys meet, those of values pass."""
+    """`softmax(q k^T * scale + mask) v`: heads are separate, features of queries and keys meet, others pass."""
     given = arguments(node, "query key value attn_mask dropout_p is_causal scale enable_gqa")
     q, k, v = (given[name].value for name in ("query", "key", "value"))
     features = flow.equate(flow.dim(q, -1), flow.dim(k, -1))
@@ -14,7 +14,7 @@ def attention(flow: Flow, node: Node) -> None:
     if features is not None:
         flow.notes.contracted.append(features)
         if given.get("scale") is None:
-            flow.notes.scaled.append(flow.index)
+            flow.freeze([features], "the attention scales by its own head dimension")
     length = flow.equate(flow.dim(k, -2), flow.dim(v, -2))
     flow.freeze([length], "attention runs along it")
     dims = flow.all(q)
@@ -109,7 +109,7 @@ def packed(flow: Flow, node: Node) -> None:
     for out in node.outs[1:]:
         flow.set(out, [None] * len(flow.shape(out)))
     tokens = [(n, None) for n in shape[:-1]]
-    keys = flow.shape(k)[0] if len(flow.shape(k)) == 3 else flow.shape(k)[0]
+    keys = flow.shape(k)[0]
     head = (inner // heads, None)
     outer = flow.dim(q, -1)
     for _ in range(3):

@@ -91,7 +91,9 @@ def _grouped(
     width = flow.shape(taken[0])[taken[1]]
     rows, cols = flow.algebra.split(flow.dim(*source), groups, width)
     made_rows, _ = flow.algebra.split(flow.dim(*made), groups, out)
-    flow.equate(rows, made_rows)
+    together = flow.equate(rows, made_rows)
+    if together is not None and width > 1:
+        flow.notes.groups.append(together)
     flow.equate(cols, flow.dim(*taken))
     if width > 1:
         flow.consume(*source)

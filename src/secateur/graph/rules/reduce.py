@@ -92,8 +92,26 @@ replication_pad2d replication_pad3d grid_sampler_2d grid_sampler_3d"""
 
 RULES = (
     {"sum": total, "_softmax": softmax, "softmax": softmax, "_log_softmax": softmax, "log_softmax": softmax}
-    | dict.fromkeys("mean amax amin max min var std var_mean norm linalg_vector_norm prod logsumexp".split(), statistic)
-    | dict.fromkeys("topk sort argsort argmax argmin cumsum cumprod kthvalue any all median".split(), ranked)
-    | dict.fromkeys("tril triu".split(), triangle)
+    | dict.fromkeys(
+        [
+            "mean",
+            "amax",
+            "amin",
+            "max",
+            "min",
+            "var",
+            "std",
+            "var_mean",
+            "norm",
+            "linalg_vector_norm",
+            "prod",
+            "logsumexp",
+        ],
+        statistic,
+    )
+    | dict.fromkeys(
+        ["topk", "sort", "argsort", "argmax", "argmin", "cumsum", "cumprod", "kthvalue", "any", "all", "median"], ranked
+    )
+    | dict.fromkeys(["tril", "triu"], triangle)
     | dict.fromkeys(_SPATIAL.split(), spatial)
 )

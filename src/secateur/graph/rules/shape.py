@@ -1,6 +1,7 @@
 """Views and their kin: what moves positions about, takes them apart, or puts them together."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -144,7 +145,7 @@ def split(flow: Flow, node: Node) -> None:
     parts: list[Dim] = [None] * len(lengths)
     if labels is not None:
         ends = np.cumsum([0, *lengths])
-        parts = [labels[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+        parts = [labels[a:b] for a, b in pairwise(ends)]
         if isinstance(sizes, int) and len(parts) > 1:
             if lengths[-1] != lengths[0]:
                 flow.freeze(parts, "its parts of one size do not come out even")

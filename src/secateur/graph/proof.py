@@ -1,0 +1,97 @@
+"""A cut, proven: the smaller model gives what the dense one gives when removed positions are read as zeros.
+
+Two passes of the dense model and two of the smaller one, on different inputs. In the second dense pass everything that
+makes or carries a removed position is overwritten with large random numbers (the garbage test): it must change nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.core.errors import NumericsError, SubjectError
+
+from .capture import Call, still, tensors_in
+from .coupling import Coupling, Gone
+from .ir import mapped
+from .masked import Astray, masked_outputs
+from .surgery import Surgery, cut_
+
+_RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+def proven_cut_(model: nn.Module, calls: tuple[Call, Call], coupling: Coupling, gone: Gone) -> Surgery:
+    """Cut a model in place and prove it; a cut that is not proven is undone.
+
+    Args:
+        calls: run the model on two inputs of the recorded shape, that of the recording first.
+
+    Raises:
+        SubjectError: the model cannot be cut so, or does not do the same operations twice.
+        NumericsError: the outputs differ.
+    """
+    try:
+        wanted = [masked_outputs(model, calls[0], coupling, gone)]
+        wanted.append(masked_outputs(model, calls[1], coupling, gone, garbage=0))
+    except Astray as astray:
+        raise SubjectError(
+            f"the cut cannot be proven: {astray}",
+            where=type(model).__name__,
+            mend="prune with verify=False if you trust it, or make the model do the same operations every time",
+        ) from astray
+    surgery = cut_(model, calls[0], coupling, gone)
+    for call, outputs in zip(calls, wanted, strict=True):
+        try:
+            with still(model):
+                found = list(tensors_in(call(model)))
+        except Exception as error:
+            surgery.undo_(model)
+            raise SubjectError(
+                f"the smaller model does not run: {(str(error).splitlines() or [''])[0][:200]}",
+                where=f"{type(model).__name__}; it is as it was",
+                mend="leave out what the message names with exclude=[...]; this is a defect: please report it",
+            ) from error
+        gap = difference(outputs, found)
+        if gap is not None:
+            surgery.undo_(model)
+            raise NumericsError(
+                f"the smaller model differs from the dense one without the removed units: {gap}",
+                where=f"{type(model).__name__}; it is as it was",
+                mend="leave modules out with exclude=[...] until it holds; this is a defect: please report it",
+            )
+    return surgery
+
+
+def difference(wanted: list[Tensor], found: list[Tensor]) -> str | None:
+    """What two lists of outputs differ by; None where they are equal to round-off."""
+    if [t.shape for t in wanted] != [t.shape for t in found]:
+        return f"shapes {[tuple(t.shape) for t in found]} instead of {[tuple(t.shape) for t in wanted]}"
+    for a, b in zip(wanted, found, strict=True):
+        if not a.is_floating_point():
+            continue
+        if not torch.equal(a.isfinite(), b.isfinite()):
+            return "other outputs are finite"
+        gap = float((a - b).nan_to_num().abs().max()) if a.numel() else 0.0
+        size = float(a.nan_to_num(posinf=0, neginf=0).abs().max()) if a.numel() else 0.0
+        if gap > _RELATIVE.get(a.dtype, 1e-4) * max(size, 1e-6):
+            return f"by {gap:.2e}, where outputs reach {size:.2e}"
+    return None
+
+
+def other_inputs(example: Any) -> Any:
+    """Inputs of the same shapes with other values."""
+    rng = torch.Generator().manual_seed(0)
+
+    def other(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or not leaf.numel() or leaf.dtype == torch.bool:
+            return leaf
+        if leaf.is_floating_point():
+            spread = leaf.float().std(unbiased=False)
+            noise = torch.randn(leaf.shape, generator=rng).to(leaf.device) * (spread if spread > 0 else 1)
+            return leaf.flip(0) + noise.to(leaf.dtype)
+        return leaf.reshape(-1).roll(1).reshape(leaf.shape)
+
+    if isinstance(example, Mapping):
+        return {key: other_inputs(item) for key, item in example.items()}
+    return mapped(example, other)

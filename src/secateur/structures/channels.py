@@ -1,0 +1,219 @@
+"""Coupled units: channels, heads, hidden units, widths. They are cut: the model becomes smaller and runs faster."""
+
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any
+
+from torch import Tensor, nn
+
+from secateur.core import (
+    Choice,
+    Group,
+    Member,
+    Plan,
+    RecipeError,
+    Site,
+    Space,
+    Structure,
+    SubjectError,
+    first_call,
+    masks_of,
+)
+from secateur.graph import Coupling, Family, couple, cut_, follow, other_inputs, proven_cut_
+
+Patterns = tuple[str, ...]
+Call = Callable[[Any], Any]
+KINDS = ("channels", "hidden", "heads", "kv-groups", "head-dims", "groups")
+
+
+@dataclass(frozen=True)
+class Channels(Structure):
+    """Units that lie in several tensors and can only go together, found by running the model on an example.
+
+    Attributes:
+        include, exclude: shell patterns on the names of groups, modules and tensors; a group goes with any of its own.
+        kinds: which kinds of units may go, of "channels", "hidden", "heads", "kv-groups", "head-dims", "groups"; all
+            where it is empty.
+        floor: fewest units that stay in each group.
+        multiple: of which the number that stays is a multiple, where the group is large enough.
+        verify: whether every cut is proven on the example before it counts; one that is not is undone.
+
+    Raises:
+        RecipeError: an unknown kind; nothing would have to stay.
+    """
+
+    include: Patterns = ("*",)
+    exclude: Patterns = ()
+    kinds: tuple[str, ...] = ()
+    floor: int = 1
+    multiple: int = 1
+    verify: bool = True
+
+    def __post_init__(self) -> None:
+        unknown = [kind for kind in self.kinds if kind not in KINDS]
+        if unknown:
+            raise RecipeError(f"there is no kind {unknown[0]!r}", where="Channels(kinds=...)", mend=", ".join(KINDS))
+        if self.floor < 1 or self.multiple < 1:
+            raise RecipeError("a group must keep a unit", where="Channels(floor, multiple)", mend="1 or more")
+
+    @property
+    def cuts(self) -> bool:
+        return True
+
+    def seeing(self, call: Call | None) -> "Channels":
+        made = Channels(self.include, self.exclude, self.kinds, self.floor, self.multiple, self.verify)
+        object.__setattr__(made, "_sight", None if call is None else _Sight(call))
+        return made
+
+    def find(self, subject: Any, example: Any = None) -> Space:
+        """The groups of a model.
+
+        Args:
+            example: a batch, or the inputs alone; not needed where the engine gives one.
+
+        Raises:
+            SubjectError: no module; no example; it holds masks; it does not run on the example.
+        """
+        seeing = self if example is None else self.seeing(_on(example))
+        coupling = seeing._coupling(subject)
+        named = dict((*subject.named_parameters(), *subject.named_buffers()))
+        groups = [_group(f, named, self) for f in coupling.families if self._offers(f)]
+        left = {f.name: "excluded" for f in coupling.families if not self._offers(f)}
+        params = sum(p.numel() for p in subject.parameters())
+        size = sum(p.numel() * p.element_size() for p in subject.parameters())
+        parameters = {n for n, _ in subject.named_parameters()}
+
+        def remaining(keep: Mapping[str, Tensor], total: float, weigh: Callable[[str], int]) -> float:
+            gone = coupling.gone(keep)
+            return total - sum(weigh(n) * c for n, c in coupling.lost(gone).items() if n in parameters)
+
+        totals = {
+            "macs": lambda keep: float(coupling.macs(coupling.gone(keep))),
+            "params": lambda keep: remaining(keep, params, lambda _: 1),
+            "bytes": lambda keep: remaining(keep, size, lambda n: named[n].element_size()),
+        }
+        return Space(tuple(groups), {**coupling.frozen, **left}, totals)
+
+    def apply_(self, subject: nn.Module, choice: Choice) -> tuple[nn.Module, Plan]:
+        """Cut the units out, in place; optimizers that hold the parameters follow at their next step."""
+        if choice.values:
+            raise SubjectError("new values come with a cut", where="Channels", mend="use a structure of weights")
+        coupling = self._coupling(subject)
+        gone = coupling.gone(choice.keep.masks)
+        if not gone.any():
+            return subject, Plan()
+        sight = self._sight_of(subject)
+        real = not any(p.is_meta for p in subject.parameters())
+        if self.verify and real:
+            surgery = proven_cut_(subject, (sight.call, sight.other), coupling, gone)
+        else:
+            surgery = cut_(subject, sight.call, coupling, gone)
+        follow(surgery.cuts)
+        return subject, surgery.plan
+
+    def _offers(self, family: Family) -> bool:
+        if self.kinds and family.kind not in self.kinds:
+            return False
+        names = {family.name, *(m.name for m in family.members), *(m.name.rpartition(".")[0] for m in family.members)}
+        if any(fnmatch(name, p) for name in names for p in self.exclude):
+            return False
+        return any(fnmatch(name, p) for name in names for p in self.include)
+
+    def _sight_of(self, subject: Any) -> "_Sight":
+        if not isinstance(subject, nn.Module):
+            raise SubjectError(
+                f"{type(subject).__name__} has no channels", where="Channels", mend="give it a torch.nn.Module"
+            )
+        sight: _Sight | None = getattr(self, "_sight", None)
+        if sight is None:
+            raise SubjectError(
+                "there is no example to run the model on, and coupled units are found by running it",
+                where=f"Channels on {type(subject).__name__}",
+                mend="pass example=inputs (or a task) to sc.prune, or call find(model, example)",
+            )
+        return sight
+
+    def _coupling(self, subject: Any) -> Coupling:
+        sight = self._sight_of(subject)
+        if masks_of(subject):
+            raise SubjectError(
+                "the model has masks, whose shapes a cut would change",
+                where=next(iter(masks_of(subject))),
+                mend="fold them in first: sc.core.remove_masks_(model)",
+            )
+        return sight.coupling(subject)
+
+
+class _Sight:
+    """An example, and what was found with it on models that are still as they were then."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self._found: weakref.WeakKeyDictionary[nn.Module, tuple[Any, Coupling]] = weakref.WeakKeyDictionary()
+
+    def other(self, model: Any) -> Any:
+        """The same call with other values."""
+        return self.call(_Otherwise(model))
+
+    def coupling(self, model: nn.Module) -> Coupling:
+        """The families of a model as it is now."""
+        state = tuple((n, id(p), tuple(p.shape)) for n, p in model.named_parameters(remove_duplicate=False))
+        known = self._found.get(model)
+        if known is None or known[0] != state:
+            known = (state, couple(model, self.call))
+            self._found[model] = known
+        return known[1]
+
+
+class _Otherwise:
+    """Stands for a model in a call, and gives it other inputs of the same shapes."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._model(*other_inputs(args), **other_inputs(kwargs))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+def _on(example: Any) -> Call:
+    return lambda model: first_call(model, example)
+
+
+def _group(family: Family, named: Mapping[str, Tensor], structure: Channels) -> Group:
+    members = tuple(
+        Member(_rows(m.name, named[m.name], m.dim), m.dim, m.index, frozenset(r.value for r in m.roles))
+        for m in family.members
+        if m.name in named
+    )
+    costs = {"params": 0.0, "bytes": 0.0}
+    for m in members:
+        assert m.group.site is not None
+        tensor = m.group.site.tensor
+        if isinstance(tensor, nn.Parameter):
+            elements = m.index.shape[1] * tensor.numel() / tensor.shape[m.dim]
+            costs["params"] += elements
+            costs["bytes"] += elements * tensor.element_size()
+    multiple = structure.multiple if family.size >= structure.multiple else 1
+    whole = family.size % multiple
+    return Group(
+        family.name,
+        (family.size,),
+        floor=min(structure.floor, family.size),
+        multiple=1 if whole else multiple,
+        costs=costs,
+        members=members,
+        kind=family.kind,
+    )
+
+
+def _rows(name: str, tensor: Tensor, dim: int) -> Group:
+    """The positions along one dimension of a tensor, as rows."""
+    axes = (dim, *(d for d in range(tensor.dim()) if d != dim))
+    width = tensor.numel() // max(tensor.shape[dim], 1)
+    site = Site(name, tensor, axes, 1, (1, width))
+    return Group(name, site.shape, site=site)
