@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import combinations
 from math import prod
 
 import numpy as np
@@ -173,6 +174,7 @@ def _families(flow: Flow) -> list[tuple[Labels, list[Member]]]:
     family_of = np.full(flow.algebra.size, -1)
     unit_of = np.zeros(flow.algebra.size, np.int64)
     groups = [factors[kinds == k].astype(np.int32) for k in dict.fromkeys(kinds.tolist())]
+    groups = _apart(groups, resolved.values(), flow.algebra.size)
     for k, group in enumerate(groups):
         family_of[group], unit_of[group] = k, np.arange(len(group))
     members: list[list[Member]] = [[] for _ in groups]
@@ -191,11 +193,43 @@ def _families(flow: Flow) -> list[tuple[Labels, list[Member]]]:
     return list(zip(groups, members, strict=True))
 
 
+def _apart(groups: list[Labels], sites: Iterable[Labels], size: int) -> list[Labels]:
+    """Groups of factors without those that share positions: four heads of four features are two families."""
+    group_of = np.full(size, -1)
+    for k, group in enumerate(groups):
+        group_of[group] = k
+    meets: dict[int, set[tuple[int, int]]] = {}
+    for labels in sites:
+        kinds = np.where(labels > 0, group_of[labels], -1)
+        for i, j in combinations(range(labels.shape[1]), 2):
+            for row in np.flatnonzero((kinds[:, i] == kinds[:, j]) & (kinds[:, i] >= 0)):
+                pair = int(labels[row, i]), int(labels[row, j])
+                meets.setdefault(int(kinds[row, i]), set()).update((pair, pair[::-1]))
+    found = []
+    for k, group in enumerate(groups):
+        left = group.tolist()
+        while left and k in meets:
+            part, queue = [left[0]], [left[0]]
+            left = left[1:]
+            while queue:
+                factor = queue.pop()
+                strangers = [other for other in left if (factor, other) not in meets[k]]
+                left = [other for other in left if (factor, other) in meets[k]]
+                part, queue = part + strangers, queue + strangers
+            members = set(part)
+            found.append(np.array([f for f in group.tolist() if f in members], np.int32))
+        if k not in meets:
+            found.append(group)
+    return found
+
+
 def _named(found: list[tuple[Labels, list[Member]]], flow: Flow) -> Iterable[Family]:
     kinds = _kinds(flow)
     tags = _tags(flow)
     taken: dict[str, int] = {}
-    found = [(factors, members) for factors, members in found if len(factors) > 1]  # a lone unit cannot go
+    met = {(flow.graph.values[value].name, dim) for value, dim in flow.notes.roles}
+    # a lone unit cannot go; what no operation meets are places of a table beyond those that the example used
+    found = [(f, members) for f, members in found if len(f) > 1 and any((m.name, m.dim) in met for m in members)]
     shared = _shared_heads(found, kinds)
     for number, (factors, members) in enumerate(found):
         ordered = sorted(members, key=lambda m: Role.PRODUCER not in m.roles)

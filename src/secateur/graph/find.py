@@ -8,7 +8,7 @@ from torch import nn
 from .align import Alignment
 from .capture import Call, capture
 from .constants import sizes
-from .coupling import Coupling, Gone
+from .coupling import Coupling, Family, Gone
 from .flow import Flow, tensors
 from .rules import RULES
 from .trial import Mismatch, mends_of
@@ -36,7 +36,8 @@ def couple(model: nn.Module, call: Call) -> Coupling:
         found = mends_of(model, call, coupling, gone) if coupling.families else []
         if not isinstance(found, Mismatch):
             break
-        _freeze(coupling, gone, found)
+        if not _freeze_those_that_fail_alone(model, call, coupling, found):
+            _freeze(coupling, gone, found)
         flow.run()
     else:
         raise AssertionError("every trial freezes a family")
@@ -52,6 +53,25 @@ def _one_of_each(coupling: Coupling) -> Gone:
     for family in coupling.families:
         gone[family.factors[-1]] = True
     return gone
+
+
+def _freeze_those_that_fail_alone(model: nn.Module, call: Call, coupling: Coupling, found: Mismatch) -> bool:
+    """Try the families of a module one after another, alike ones of all modules together; whether any was to blame."""
+    flow = coupling.flow
+    alike: dict[str, list[Family]] = {}
+    for family in coupling.families:
+        alike.setdefault(_pattern(family.name), []).append(family)
+    near = [fs for fs in alike.values() if any(m.name.startswith(found.module) for f in fs for m in f.members)]
+    before = flow.algebra.version
+    for families in near if len(near) > 1 else []:
+        gone = np.zeros(flow.algebra.size, bool)
+        gone[[family.factors[-1] for family in families]] = True
+        alone = mends_of(model, call, coupling, gone)
+        if isinstance(alone, Mismatch):
+            flow.index = alone.node
+            why = f"the forward function keeps its size in {alone.op!r}: {alone.why}"
+            flow.freeze([family.factors[:, None] for family in families], why)
+    return flow.algebra.version > before
 
 
 def _freeze(coupling: Coupling, gone: Gone, found: Mismatch) -> None:

@@ -5,12 +5,14 @@ or a `split`. Where the pass goes astray, an attribute of the module that ran is
 constant; the pass then shows whether it was the right one. What is not proven by a whole pass is not cut.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import chain, islice, product
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -34,11 +36,17 @@ Holder = tuple[str, int | None]
 
 
 class Misfit(Exception):
-    """The pass of the smaller model left the recorded path."""
+    """The pass of the smaller model left the recorded path.
 
-    def __init__(self, node: int, why: str) -> None:
+    Attributes:
+        node: the last one that came by.
+        suspects: where a wrong constant may be: that node, and those near it that should have come by and did not. A
+            slice that would take all positions is left out, and `unflatten` refuses before any operation runs.
+    """
+
+    def __init__(self, node: int, why: str, suspects: Sequence[int] = ()) -> None:
         super().__init__(why)
-        self.node, self.why = node, why
+        self.node, self.why, self.suspects = node, why, (node, *suspects)
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,11 @@ class _Checker(Tap):
         self._alignment = Alignment(coupling.graph)
         self._shapes: dict[int, tuple[int, ...]] = {}
         self.at = 0
+
+    def missed(self, end: int) -> list[int]:
+        """The nodes nearest before this one that did not come by."""
+        near = range(max(end - 2 * _AHEAD, 0), min(end, len(self._coupling.graph.nodes)))
+        return [number for number in near if number not in self._alignment.ran]
 
     def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         candidates = self._alignment.candidates(self.module, op)
@@ -100,6 +113,7 @@ class Trial:
         self._model, self._call, self._coupling, self._gone = model, call, coupling, gone
         self._modules = dict(model.named_modules(remove_duplicate=False))
         self._classes = {id(m): type(m) for m in self._modules.values()}
+        self._ordinals = Alignment(coupling.graph).ordinals
 
     def mended(self) -> list[Mend] | Mismatch:
         """The attributes to change, or what no attribute explains."""
@@ -109,7 +123,8 @@ class Trial:
             if astray is None:
                 return list(chosen.values())
             node = self._coupling.graph.nodes[astray.node]
-            for mends in islice(self._guesses(astray.node), _MOST_TRIES):
+            guesses = chain.from_iterable(map(self._guesses, astray.suspects))
+            for mends in islice(guesses, _MOST_TRIES):
                 tried = chosen | {(m.module, m.attribute): m for m in mends}
                 again = self._run(tried.values())
                 if again is None or again.node > astray.node:
@@ -119,18 +134,20 @@ class Trial:
                 return Mismatch(astray.node, node.module, node.op, astray.why)
 
     def _run(self, mends: Sequence[Mend] | Any) -> Misfit | None:
-        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        # what fakes could not record, they cannot try either
+        fake = None if self._coupling.graph.rung == "real tensors" else FakeTensorMode(allow_non_fake_inputs=True)
         checker = _Checker(self._model, self._coupling, self._gone)
         try:
             with still(self._model), self._resized(fake):
                 for mend in mends:
                     mend.replay_(self._model)
-                with fake, checker.open():
-                    self._call(Faking(self._model, fake, checker))
+                with fake or nullcontext(), checker.open(), _quiet():
+                    self._call(Faking(self._model, fake, checker) if fake else self._model)
         except Misfit as misfit:
-            return misfit
+            return Misfit(misfit.node, misfit.why, checker.missed(misfit.node))
         except Exception as error:
-            return Misfit(min(checker.at, len(self._coupling.graph.nodes) - 1), str(error)[:200])
+            last = min(checker.at, len(self._coupling.graph.nodes) - 1)
+            return Misfit(last, str(error)[:200], checker.missed(last + _AHEAD))
         finally:
             for module in self._modules.values():
                 if type(module) is not self._classes[id(module)]:
@@ -138,16 +155,25 @@ class Trial:
         return None
 
     @contextmanager
-    def _resized(self, fake: FakeTensorMode) -> Iterator[None]:
+    def _resized(self, fake: FakeTensorMode | None) -> Iterator[None]:
         values = self._coupling.graph.parameters()
         shapes = {name: self._coupling.shape(v, self._gone) for name, v in values.items()}
         names: list[tuple[str, Tensor]] = [*self._model.named_parameters(remove_duplicate=False)]
         names += self._model.named_buffers(remove_duplicate=False)
-        of = {id(t): shapes[n] for n, t in names if n in shapes}
-        swap_(self._model, lambda tensor: fake_like(tensor, fake, of.get(id(tensor))))
+        of = {id(t): n for n, t in names if n in shapes}
+        if fake is not None:
+            swap_(self._model, lambda tensor: fake_like(tensor, fake, shapes.get(of.get(id(tensor), ""))))
+        else:
+            swap_(self._model, lambda tensor: self._cut(tensor, of.get(id(tensor))))
         for module in self._modules.values():
             mend_sizes_(module)
         yield
+
+    def _cut(self, tensor: Tensor, name: str | None) -> Tensor:
+        for site, dim, stays in self._coupling.sites(self._gone):
+            if site == name:
+                tensor = tensor.index_select(dim, torch.from_numpy(stays.nonzero()[0]).to(tensor.device))
+        return tensor
 
     def _known(self) -> Iterator[Mend]:
         """Attributes whose meaning is known by their operation."""
@@ -172,43 +198,65 @@ class Trial:
     def _guesses(self, number: int) -> Iterator[list[Mend]]:
         """Assignments of changed constants of a node to attributes, near modules first; alike modules alike."""
         node = self._coupling.graph.nodes[number]
-        pairs = [(old, new) for old, new in constants(node, self._coupling, self._gone) if old != new]
-        if not pairs:
+        changes = self._changes(node)
+        if not changes:
             return
         path = node.module
         while True:
             # some sizes are read from shapes, and need nothing: as few attributes as possible are changed
-            choices = [[None, *_holders(self._modules[path], old)] for old, _ in pairs]
+            choices = [[None, *_holders(self._modules[path], old)] for old, _ in changes.values()]
             for chosen in sorted(islice(product(*choices), 4096), key=_cost):
-                mends = self._everywhere(node, path, chosen)
+                mends = self._everywhere(number, path, dict(zip(changes, chosen, strict=True)))
                 if mends:
                     yield mends
             if not path:
                 return
             path = path.rpartition(".")[0]
 
-    def _everywhere(self, node: Node, path: str, chosen: Sequence[Holder | None]) -> list[Mend]:
-        """The same attributes for every module of the class in which the same operation has such constants."""
+    def _changes(self, node: Node) -> dict[int, tuple[int, int]]:
+        """(old, new) of the constants of a node that change, by their place among its constants."""
+        pairs = enumerate(constants(node, self._coupling, self._gone))
+        return {place: (old, new) for place, (old, new) in pairs if old != new}
+
+    def _everywhere(self, number: int, path: str, chosen: Mapping[int, Holder | None]) -> list[Mend]:
+        """The same attributes for every module of the class where the same constants of the same operation change."""
+        node = self._coupling.graph.nodes[number]
         tail = node.module[len(path) :]
         kind = type(self._modules[path])
         found: dict[tuple[str, str], Mend] = {}
-        for other in self._coupling.graph.nodes:
+        for ordinal, other in zip(self._ordinals, self._coupling.graph.nodes, strict=True):
             at = other.module[: len(other.module) - len(tail)] if other.module.endswith(tail) else None
-            if other.op != node.op or at is None or type(self._modules.get(at)) is not kind:
+            same = other.op == node.op and ordinal == self._ordinals[number]
+            if not same or at is None or type(self._modules.get(at)) is not kind:
                 continue
-            pairs = [(old, new) for old, new in constants(other, self._coupling, self._gone) if old != new]
-            if len(pairs) != len(chosen):
-                continue
-            for holder, (old, new) in zip(chosen, pairs, strict=True):
-                if holder is None:
+            changes = self._changes(other)
+            for place, holder in chosen.items():
+                if holder is None or place not in changes:
                     continue
-                attribute, place = holder
-                held = getattr(self._modules[at], attribute, None)
-                now = held if place is None else held[place] if isinstance(held, tuple | list) else None
+                attribute, position = holder
+                held = found[at, attribute].value if (at, attribute) in found else None
+                held = getattr(self._modules[at], attribute, None) if held is None or position is None else held
+                now = held if position is None else held[position] if isinstance(held, tuple | list) else None
+                old, new = changes[place]
                 if now == old:
-                    value = new if place is None else _replaced(held, place, new)
+                    value = new if position is None else _replaced(held, position, new)
                     found[at, attribute] = Mend(at, attribute, value)
         return list(found.values())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """While it lasts, fake tensors do not log what they refuse: here a refusal is an answer."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    logger.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_nothing)
+
+
+def _nothing(_record: logging.LogRecord) -> bool:
+    return False
 
 
 def _cost(chosen: Sequence[Holder | None]) -> tuple[int, int]:

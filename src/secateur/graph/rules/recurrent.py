@@ -36,6 +36,9 @@ def recurrent(flow: Flow, node: Node) -> None:
         for w in range(each - 1, len(weights), each):
             given = flow.equate(given, flow.dim(weights[w], 0))
             flow.equate(hidden, flow.dim(weights[w], 1))
+            flow.consume(weights[w], 1)
+            flow.role(weights[w], 0, Role.PRODUCER)
+            flow.role(weights[w], 1, Role.CONSUMER)
     width = flow.shape(node.outs[1])[-1]
     outer = _side_by_side(flow, given, width, directions)
     for layer in range(layers):
