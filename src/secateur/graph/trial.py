@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from secateur.core.plan import Mend, mend_sizes_
 
 from .align import Alignment
-from .capture import Call, Faking, fake_like, still, tensors_in
+from .capture import Call, Faking, fake_like, quiet, still, tensors_in
 from .constants import constants
 from .coupling import Coupling, Gone
 from .ir import Node
@@ -107,7 +107,7 @@ class Trial:
             with still(self._model), self._resized(fake):
                 for mend in mends:
                     mend.replay_(self._model)
-                with fake, checker.open():
+                with fake, checker.open(), quiet():
                     self._call(Faking(self._model, fake, checker))
         except Misfit as misfit:
             return misfit
