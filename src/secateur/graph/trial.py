@@ -5,9 +5,10 @@ a `split`. Where the pass goes astray, an attribute of the module that ran is lo
 the pass then shows whether it was the right one. Nothing is guessed: what is not proven by a whole pass is not cut.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice, product
 from typing import Any
 
@@ -47,9 +48,9 @@ class Mismatch:
 
 
 class _Checker(Tap):
-    def __init__(self, model: nn.Module, coupling: Coupling, gone: Gone) -> None:
+    def __init__(self, model: nn.Module, coupling: Coupling, shape: Callable[[int], tuple[int, ...]]) -> None:
         super().__init__(model)
-        self._coupling, self._gone = coupling, gone
+        self._coupling, self._shape = coupling, shape
         self._alignment = Alignment(coupling.graph)
         self.at = 0
 
@@ -64,7 +65,7 @@ class _Checker(Tap):
         except Exception as error:
             raise Misfit(number, (str(error).splitlines() or [type(error).__name__])[0][:200]) from error
         for value, tensor in zip(node.outs, tensors_in(result), strict=False):
-            wanted = self._coupling.shape(value, self._gone)
+            wanted = self._shape(value)
             if tuple(tensor.shape) != wanted:
                 raise Misfit(number, f"it gave shape {tuple(tensor.shape)} instead of {wanted}")
         return result
@@ -82,6 +83,7 @@ class Trial:
         self._model, self._call, self._coupling, self._gone = model, call, coupling, gone
         self._modules = dict(model.named_modules(remove_duplicate=False))
         self._classes = {id(m): type(m) for m in self._modules.values()}
+        self._shape = cache(lambda value: coupling.shape(value, gone))
 
     def mended(self) -> list[Mend] | Mismatch:
         """The attributes to change, or what no attribute explains."""
@@ -102,7 +104,7 @@ class Trial:
 
     def _run(self, mends: Sequence[Mend] | Any) -> Misfit | None:
         fake = FakeTensorMode(allow_non_fake_inputs=True)
-        checker = _Checker(self._model, self._coupling, self._gone)
+        checker = _Checker(self._model, self._coupling, self._shape)
         try:
             with still(self._model), self._resized(fake):
                 for mend in mends:
@@ -122,7 +124,7 @@ class Trial:
     @contextmanager
     def _resized(self, fake: FakeTensorMode) -> Iterator[None]:
         values = self._coupling.graph.parameters()
-        shapes = {name: self._coupling.shape(v, self._gone) for name, v in values.items()}
+        shapes = {name: self._shape(v) for name, v in values.items()}
         made: dict[int, Tensor] = {}
         names = [*self._model.named_parameters(remove_duplicate=False)]
         names += [*self._model.named_buffers(remove_duplicate=False)]
