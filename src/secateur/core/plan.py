@@ -4,7 +4,7 @@ Actions are a closed set of plain data: a saved folder can name an action, never
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ class Resize:
         old = getattr(module, leaf)
         if old.dim() != len(self.shape):
             raise AttributeError(f"{self.tensor!r} has {old.dim()} dimensions")
-        put_tensor_(model, old, torch.empty(self.shape, dtype=old.dtype, device=old.device))
+        put_tensors_(model, [(old, torch.empty(self.shape, dtype=old.dtype, device=old.device))])
 
 
 @dataclass(frozen=True)
@@ -88,21 +88,24 @@ class Mend:
         setattr(module, self.attribute, value)
 
 
-def put_tensor_(model: nn.Module, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """Put a tensor in the place of a parameter or buffer, under all its names; gives what was put there.
+def put_tensors_(model: nn.Module, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:
+    """Put new tensors in the place of parameters or buffers, under all their names; gives what was put there.
 
-    Sizes that the modules keep as attributes follow.
+    Sizes that the modules keep as attributes follow. One walk over the modules serves all pairs of (old, new).
     """
-    if isinstance(old, nn.Parameter):
-        new = nn.Parameter(new, requires_grad=old.requires_grad)
+    pairs = list(pairs)
+    put = [nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new for old, new in pairs]
+    new_of = {id(old): new for (old, _), new in zip(pairs, put, strict=True)}
     for module in model.modules():
+        touched = False
         for held in (module._parameters, module._buffers):
-            names = [name for name, tensor in held.items() if tensor is old]
-            for name in names:
-                held[name] = new  # type: ignore[assignment]
-            if names:
-                mend_sizes_(module)
-    return new
+            for name, tensor in held.items():
+                if id(tensor) in new_of:
+                    held[name] = new_of[id(tensor)]  # type: ignore[assignment]
+                    touched = True
+        if touched:
+            mend_sizes_(module)
+    return put
 
 
 def mend_sizes_(module: nn.Module) -> None:

@@ -92,13 +92,24 @@ def _on_real(model: nn.Module, call: Call) -> Graph:
 def _on_fakes(model: nn.Module, call: Call) -> Graph:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     recorder = Recorder(model)
-    with still(model):
+    with still(model), quiet():
         swap_(model, lambda tensor: fake_like(tensor, fake))
         held = _register_all(recorder, model)
         with fake, recorder.open():
             output = call(Faking(model, fake, recorder))
         del held
         return _finished(recorder, output, "fake tensors")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """While it lasts, torch does not log what does not run on fake tensors: that is a finding, and no error."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 class Faking:

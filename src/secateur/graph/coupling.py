@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from itertools import combinations
 from math import prod
 
@@ -75,19 +76,20 @@ class Coupling:
     """Families of a model, and what stays of every tensor when some of their units go.
 
     Attributes:
-        frozen: why the positions of a site stay, by "tensor, dimension".
         unknown: operations without a rule, with the modules in which they ran.
     """
 
     def __init__(self, flow: Flow) -> None:
         self.flow, self.graph = flow, flow.graph
-        self._dense: dict[bytes, int] = {}
-        self._products = self._compiled()
         self.families = tuple(_named(_families(flow), flow))
-        self.frozen = _reasons(flow)
         self.unknown: dict[str, list[str]] = {}
         for node, op in flow.notes.unknown.items():
             self.unknown.setdefault(op, []).append(self.graph.nodes[node].module)
+
+    @cached_property
+    def frozen(self) -> dict[str, str]:
+        """Why the positions of a site stay, by "tensor, dimension"."""
+        return _reasons(self.flow)
 
     def __getitem__(self, name: str) -> Family:
         return next(f for f in self.families if f.name == name)
@@ -138,9 +140,11 @@ class Coupling:
             total += fixed * prod(counts[key] for key, _ in dims)
         return total
 
-    def _compiled(self) -> list[tuple[int, list[tuple[int, Labels]]]]:
+    @cached_property
+    def _products(self) -> list[tuple[int, list[tuple[int, Labels]]]]:
         """Every product as a constant and the labels of what can shrink; equal labels are counted once."""
         found = []
+        keys: dict[bytes, int] = {}
         for _, factors in self.flow.notes.products:
             fixed, dims = 1, []
             for size, labels in factors:
@@ -148,7 +152,7 @@ class Coupling:
                 if now is None or not now.shape[1]:
                     fixed *= size
                 else:
-                    key = self._dense.setdefault(now.tobytes() + bytes(str(now.shape), "ascii"), len(self._dense))
+                    key = keys.setdefault(now.tobytes() + bytes(str(now.shape), "ascii"), len(keys))
                     dims.append((key, now))
             found.append((fixed, dims))
         return found

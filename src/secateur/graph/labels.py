@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Labels = NDArray[np.int32]
 Dim = Labels | None
 _ROUNDS = 12
+_MOST_KNOWN = 4096
 
 
 class Algebra:
@@ -32,6 +33,8 @@ class Algebra:
         self._parts = np.zeros((1024, 2), np.int32)
         self._size = 1  # 0 is nobody
         self._composite = False
+        self._known: dict[int, tuple[Labels, Labels]] = {}
+        self._known_at = 0
         self._hash = np.random.default_rng(0).integers(1, 1 << 62, 1 << 12, dtype=np.int64)
 
     def fresh(self, count: int) -> Labels:
@@ -47,6 +50,18 @@ class Algebra:
 
     def resolve(self, labels: Labels) -> Labels:
         """The same sets in the factors of today: sorted, without repeats, without empty columns."""
+        if self._known_at != self.version or len(self._known) > _MOST_KNOWN:
+            self._known.clear()
+            self._known_at = self.version
+        known = self._known.get(id(labels))
+        if known is None:
+            found = self._resolved(labels)
+            self._known[id(labels)] = labels, found  # what is held keeps its id
+            self._known[id(found)] = found, found
+            return found
+        return known[1]
+
+    def _resolved(self, labels: Labels) -> Labels:
         found = self._roots(labels)
         while self._composite:
             parts = self._parts[found]

@@ -11,7 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.weak import WeakIdKeyDictionary
 
 from secateur.core.errors import SubjectError
-from secateur.core.plan import Plan, Resize, mend_sizes_, put_tensor_
+from secateur.core.plan import Plan, Resize, mend_sizes_, put_tensors_
 
 from .capture import Call
 from .coupling import Coupling, Gone
@@ -37,8 +37,7 @@ class Surgery:
 
     def undo_(self, model: nn.Module) -> None:
         """Everything as it was."""
-        for cut in self.cuts:
-            put_tensor_(model, cut.new, cut.old)
+        put_tensors_(model, [(cut.new, cut.old) for cut in self.cuts])
         for module, kind, attributes in self.before:
             module.__class__ = kind
             vars(module).update(attributes)
@@ -69,19 +68,22 @@ def cut_(model: nn.Module, call: Call, coupling: Coupling, gone: Gone) -> Surger
         for path, module in model.named_modules()
         if path in touched
     )
-    cuts, actions = [], []
+    pairs: list[tuple[Tensor, Tensor]] = []
+    actions = []
     for name, dims in kept.items():
         old = named[name]
         new = old.detach()
         for dim, index in dims.items():
             new = new.index_select(dim, index.to(new.device))
-        cuts.append(Cut(old, put_tensor_(model, old, new.contiguous()), dims))
+        pairs.append((old, new.contiguous()))
         actions.append(Resize(name, tuple(new.shape)))
+    made = put_tensors_(model, pairs)
+    cuts = tuple(Cut(old, new, dims) for (old, _), new, dims in zip(pairs, made, kept.values(), strict=True))
     for mend in mends:
         mend.replay_(model)
     for _, module in model.named_modules():
         mend_sizes_(module)
-    return Surgery(Plan((*actions, *mends)), tuple(cuts), before)
+    return Surgery(Plan((*actions, *mends)), cuts, before)
 
 
 _CUTS = WeakIdKeyDictionary()

@@ -5,10 +5,10 @@ or a `split`. Where the pass goes astray, an attribute of the module that ran is
 constant; the pass then shows whether it was the right one. What is not proven by a whole pass is not cut.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, islice, product
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from secateur.core.plan import Mend, mend_sizes_
 
 from .align import Alignment
-from .capture import Call, Faking, fake_like, still, tensors_in
+from .capture import Call, Faking, fake_like, quiet, still, tensors_in
 from .constants import constants
 from .coupling import Coupling, Gone
 from .ir import Node
@@ -60,11 +60,10 @@ class Mismatch:
 
 
 class _Checker(Tap):
-    def __init__(self, model: nn.Module, coupling: Coupling, gone: Gone) -> None:
+    def __init__(self, model: nn.Module, coupling: Coupling, shape: Callable[[int], tuple[int, ...]]) -> None:
         super().__init__(model)
-        self._coupling, self._gone = coupling, gone
+        self._coupling, self._shape = coupling, shape
         self._alignment = Alignment(coupling.graph)
-        self._shapes: dict[int, tuple[int, ...]] = {}
         self.at = 0
 
     def missed(self, end: int) -> list[int]:
@@ -95,11 +94,6 @@ class _Checker(Tap):
         outs = self._coupling.graph.nodes[number].outs
         return all(tuple(t.shape) == self._shape(v) for v, t in zip(outs, tensors_in(result), strict=False))
 
-    def _shape(self, value: int) -> tuple[int, ...]:
-        if value not in self._shapes:
-            self._shapes[value] = self._coupling.shape(value, self._gone)
-        return self._shapes[value]
-
 
 class Trial:
     """Trial passes of one model and one set of removed factors.
@@ -114,6 +108,7 @@ class Trial:
         self._modules = dict(model.named_modules(remove_duplicate=False))
         self._classes = {id(m): type(m) for m in self._modules.values()}
         self._ordinals = Alignment(coupling.graph).ordinals
+        self._shape = cache(lambda value: coupling.shape(value, gone))
 
     def mended(self) -> list[Mend] | Mismatch:
         """The attributes to change, or what no attribute explains."""
@@ -136,12 +131,12 @@ class Trial:
     def _run(self, mends: Sequence[Mend] | Any) -> Misfit | None:
         # what fakes could not record, they cannot try either
         fake = None if self._coupling.graph.rung == "real tensors" else FakeTensorMode(allow_non_fake_inputs=True)
-        checker = _Checker(self._model, self._coupling, self._gone)
+        checker = _Checker(self._model, self._coupling, self._shape)
         try:
             with still(self._model), self._resized(fake):
                 for mend in mends:
                     mend.replay_(self._model)
-                with fake or nullcontext(), checker.open(), _quiet():
+                with fake or nullcontext(), checker.open(), quiet():
                     self._call(Faking(self._model, fake, checker) if fake else self._model)
         except Misfit as misfit:
             return Misfit(misfit.node, misfit.why, checker.missed(misfit.node))
@@ -157,7 +152,7 @@ class Trial:
     @contextmanager
     def _resized(self, fake: FakeTensorMode | None) -> Iterator[None]:
         values = self._coupling.graph.parameters()
-        shapes = {name: self._coupling.shape(v, self._gone) for name, v in values.items()}
+        shapes = {name: self._shape(v) for name, v in values.items()}
         names: list[tuple[str, Tensor]] = [*self._model.named_parameters(remove_duplicate=False)]
         names += self._model.named_buffers(remove_duplicate=False)
         of = {id(t): n for n, t in names if n in shapes}
@@ -242,21 +237,6 @@ class Trial:
                     value = new if position is None else _replaced(held, position, new)
                     found[at, attribute] = Mend(at, attribute, value)
         return list(found.values())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """While it lasts, fake tensors do not log what they refuse: here a refusal is an answer."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    logger.addFilter(_nothing)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_nothing)
-
-
-def _nothing(_record: logging.LogRecord) -> bool:
-    return False
 
 
 def _cost(chosen: Sequence[Holder | None]) -> tuple[int, int]:
