@@ -20,10 +20,12 @@ class Wanted:
     Attributes:
         name: of the cost.
         most: in its own unit.
+        last: whether this is the target itself, and not one of the steps to it.
     """
 
     name: str
     most: float
+    last: bool = True
 
 
 def total_of(space: Space, name: str) -> Callable[[Mapping[str, Tensor]], float]:
@@ -82,7 +84,7 @@ def fitted(space: Space, wanted: Wanted, choose: Callable[[float], Choice]) -> C
         if abs(spent - wanted.most) <= _CLOSE * 0.05 * wanted.most or high - low < 0.25 / max(space.size, 1):
             break
     chosen, spent = _between(space, best, under, cost, wanted.most)
-    if abs(spent / wanted.most - 1) > _CLOSE:
+    if wanted.last and abs(spent / wanted.most - 1) > _CLOSE:
         dense = cost({})
         asked, met = wanted.most / dense, spent / dense
         _log.warning("%s=%.4g was asked for; the nearest that whole units allow is %.4g", wanted.name, asked, met)

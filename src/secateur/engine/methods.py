@@ -178,8 +178,9 @@ def build_part(room: str, given: Any, where: str) -> Any:
     known = parts_of(_ROOMS[room])
     if name not in known:
         raise RecipeError(f"there is no {room} {name!r}", where=where, mend=nearest(name, known))
-    if room == "budget" and isinstance(settings.get("budget"), str | dict):
-        settings = settings | {"budget": build_part("budget", settings["budget"], f"{where}.budget")}
+    for part in _ROOMS.keys() & settings.keys():
+        if isinstance(settings[part], str | dict):
+            settings = settings | {part: build_part(part, settings[part], f"{where}.{part}")}
     return known[name](**validated(known[name], settings, where=f"{where}: {name}"))
 
 

@@ -190,8 +190,9 @@ class DecisionMaker:
         judge = move.score or self.recipe.solve or self.recipe.score
         assert judge is not None
         before = None if structure.cuts else self.keep
-        stats = Stats(self._collect(space, judge.needs), keep=before, seed=self._seed, step=step)
         self.sizes = {g.name: g.size for g in space} | self.sizes
+        evidence = self._collect(space, judge.needs)
+        stats = Stats(evidence, keep=before, sizes=self.sizes, seed=self._seed, step=step)
         with torch.no_grad():
             choice = decide(space, self.recipe, self._of_what_is_left(move, space), stats, self._wanted(move, space))
         self.subject, plan = structure.apply_(self.original, choice)
@@ -218,7 +219,8 @@ class DecisionMaker:
             return None
         if self._dense_cost is None:
             self._dense_cost = total_of(space, name)({})
-        return Wanted(name, (1 - move.sparsity) * self._dense_cost)
+        last = move.sparsity >= self.target.sparsity
+        return Wanted(name, (1 - move.sparsity) * self._dense_cost, last)
 
     def _together(self, keep: Keep) -> Keep:
         """What stays of the units that there were at first."""
