@@ -10,4 +10,16 @@ from .layer_rates import LayerRates
 from .random_graph import ER, ERK
 from .uniform import Uniform, UniformPlus
 
-__all__ = ["ER", "ERK", "Fixed", "Global", "Isomorphic", "Lamp", "LayerRates", "Uniform", "UniformPlus", "WithCap", "WithFloor"]
+__all__ = [
+    "ER",
+    "ERK",
+    "Fixed",
+    "Global",
+    "Isomorphic",
+    "Lamp",
+    "LayerRates",
+    "Uniform",
+    "UniformPlus",
+    "WithCap",
+    "WithFloor",
+]

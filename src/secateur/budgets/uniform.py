@@ -47,7 +47,7 @@ def _stays(space: Space, sizes: Mapping[str, int], target: Target) -> Iterator[t
     first = {g.name: sizes.get(g.name, g.size) for g in space}
     share = target.sparsity
     if any(g.size != first[g.name] for g in space):
-        share = 1 - (1 - share) * space.size / sum(first.values())
+        share = round(1 - (1 - share) * space.size / sum(first.values()), 12)  # a half stays a half
     for group in space:
         yield group, kept_count(share, first[group.name] // group.lanes)
 

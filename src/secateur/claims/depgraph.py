@@ -16,6 +16,7 @@ from .verdict import higher
     against="first-layer",
     expect=higher("accuracy", by=0.02),
     differs="ResNet-20 on CIFAR-10 for ResNet-56, no training after the cut; for each seed another 2,000 test images",
+    finding="Neither network is of use before training: 22 % against 11 %, where the dense one has 92 %.",
 )
 def groups_beat_first_layers(seed: int, method: str) -> dict[str, float]:
     """At half the MACs and untrained, scores of whole groups keep 2 points more than L1 norms of first layers."""

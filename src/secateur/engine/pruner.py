@@ -220,7 +220,7 @@ class DecisionMaker:
         if self._dense_cost is None:
             self._dense_cost = total_of(space, name)({})
         last = move.sparsity >= self.target.sparsity
-        return Wanted(name, (1 - move.sparsity) * self._dense_cost, last)
+        return Wanted(name, (1 - move.sparsity) * self._dense_cost, self._dense_cost, last)
 
     def _together(self, keep: Keep) -> Keep:
         """What stays of the units that there were at first."""

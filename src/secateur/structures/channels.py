@@ -167,17 +167,18 @@ class _Sight:
         return known[1]
 
 
-class _Otherwise:
+class _Otherwise(nn.Module):
     """Stands for a model in a call, and gives it other inputs of the same shapes."""
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.seen = model
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._model(*other_inputs(args), **other_inputs(kwargs))
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.seen(*other_inputs(args), **other_inputs(kwargs))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+        return super().__getattr__(name) if name == "seen" else getattr(self.seen, name)
 
 
 def _on(example: Any) -> Call:

@@ -5,8 +5,8 @@ in each norm between. These members g of a group go together, so they are judged
 
     I_k = 1/|g| sum_{w in g} ||w[k]||_p^p,     S_k = I_k / mean_j I_j        (section 3.3; p = 2)
 
-The lowest S of all groups go, in several cuts: after each, the scores of what is left are computed anew. Before that,
-sparse training can pull weak units to zero (`secateur.recovery.GroupSparsity`).
+The lowest S of all groups go, in one cut or in several: after each, what is left is scored anew. Before that, sparse
+training can pull weak units to zero (`secateur.recovery.GroupSparsity`).
 """
 
 from typing import Literal
@@ -38,7 +38,7 @@ def depgraph(
     normalizer: Literal["none", "mean", "max", "sum", "min-max", "standard", "lamp"] = "mean",
     scope: Literal["global", "group", "isomorphic"] = "global",
     most: float = 1.0,  # the official `max_pruning_ratio`
-    steps: int = 20,  # the official code's class defaults to 1, its CIFAR script to 400
+    steps: int = 1,  # of the official class; its CIFAR script takes 400
     sparse: float = 0,
     reg: float = 1e-4,
     epochs: float = 0,
