@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from secateur import budgets, recovery, schedules, scores, structures
+from secateur import budgets, calibration, recovery, schedules, scores, structures
 from secateur.core import (
     Recipe,
     RecipeError,
@@ -162,6 +162,7 @@ _ROOMS = {
     "budget": budgets,
     "schedule": schedules,
     "recovery": recovery,
+    "calibration": calibration,
 }
 
 
@@ -169,7 +170,7 @@ def build_part(room: str, given: Any, where: str) -> Any:
     """A part of a recipe from plain data: a name, or `{name: {setting: value}}`.
 
     Args:
-        room: "structure", "score", "budget", "schedule" or "recovery".
+        room: "structure", "score", "budget", "schedule", "recovery" or "calibration".
         given: as YAML gives it.
     """
     name, settings = _name_and_settings(given, where)
