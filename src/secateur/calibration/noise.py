@@ -50,6 +50,5 @@ def _drawn(example: Any, length: int, count: int, words: int | None, rng: Genera
     low, high = int(example.amin()), int(example.amax())
     if low == high or example.dtype == torch.bool:
         return example[:1].expand(shape)
-    return torch.randint(words if words is not None and example.dim() > 1 else high + 1, shape, generator=rng).to(
-        example
-    )
+    most = words if words is not None and example.dim() > 1 else high + 1
+    return torch.randint(most, shape, generator=rng).to(example)

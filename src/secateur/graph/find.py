@@ -20,7 +20,7 @@ _MOST_TRIALS = 60
 def couple(model: nn.Module, call: Call) -> Coupling:
     """The families of a model.
 
-    One unit of every family is removed on trial, on fake tensors: where the forward function keeps a size that no
+    A few units of every family are removed on trial, on fake tensors: where the forward function keeps a size that no
     attribute explains, what it couples is frozen, with that reason.
 
     Args:
@@ -32,7 +32,7 @@ def couple(model: nn.Module, call: Call) -> Coupling:
     flow = Flow(capture(model, call), RULES).run()
     for _ in range(_MOST_TRIALS):
         coupling = Coupling(flow)
-        gone = _one_of_each(coupling)
+        gone = _few_of_each(coupling)
         found = mends_of(model, call, coupling, gone) if coupling.families else []
         if not isinstance(found, Mismatch):
             break
@@ -48,10 +48,11 @@ def couple(model: nn.Module, call: Call) -> Coupling:
     return coupling
 
 
-def _one_of_each(coupling: Coupling) -> Gone:
+def _few_of_each(coupling: Coupling) -> Gone:
+    """One, two or three units of each family: as many of all would hide that two of them share one size."""
     gone = np.zeros(coupling.flow.algebra.size, bool)
-    for family in coupling.families:
-        gone[family.factors[-1]] = True
+    for place, family in enumerate(coupling.families):
+        gone[family.factors[-min(1 + place % 3, family.size - 1) :]] = True
     return gone
 
 

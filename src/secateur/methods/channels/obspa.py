@@ -52,7 +52,8 @@ def damped_inverse(gram: Float[Tensor, "in in"], damping: float, where: str = ""
     for tenfold in range(4):
         L, failed = torch.linalg.cholesky_ex(H + damping * 10**tenfold * mean * eye)
         if not failed and L.isfinite().all():
-            return torch.cholesky_inverse(L)
+            inverse: Tensor = torch.cholesky_inverse(L)
+            return inverse
     raise NumericsError(
         "the second moments of its inputs have no inverse, damped or not",
         where=where,
@@ -66,7 +67,8 @@ def block_errors(
     """e_J of every unit; for single columns that is w^2 / [H^-1]_jj, summed over outputs."""
     blocks = inverse[columns[:, :, None], columns[:, None, :]]
     mine = W[:, columns].permute(1, 2, 0)
-    return (mine * torch.linalg.solve(blocks, mine)).sum((1, 2))
+    solved: Tensor = torch.linalg.solve(blocks, mine)
+    return (mine * solved).sum((1, 2))
 
 
 def refitted(
