@@ -10,7 +10,7 @@ from .verdict import higher
 def _pruned(seed: int, method: str, **settings: object) -> dict[str, float]:
     """ResNet-20 with three quarters of its MACs; 256 training images to look at, 2,000 test images."""
     task = cifar_task(seed, train=256)
-    result = sc.prune(trained_resnet20(), method, macs=0.75, task=task, seed=seed, **settings)
+    result = sc.prune(trained_resnet20(), method, macs=0.75, task=task, seed=seed, **settings)  # type: ignore[arg-type]
     return {"accuracy": result.metrics["accuracy"], "macs": result.after["macs"] / result.before["macs"]}
 
 

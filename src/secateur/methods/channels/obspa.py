@@ -68,7 +68,8 @@ def block_errors(
     blocks = inverse[columns[:, :, None], columns[:, None, :]]
     mine = W[:, columns].permute(1, 2, 0)
     solved: Tensor = torch.linalg.solve(blocks, mine)
-    return (mine * solved).sum((1, 2))
+    errors: Tensor = (mine * solved).sum((1, 2))
+    return errors
 
 
 def refitted(
@@ -76,7 +77,7 @@ def refitted(
 ) -> Float[Tensor, "out in"]:
     """The weights with the columns that go at zero and the others making up for them."""
     P = gone.nonzero().flatten()
-    new = W - W[:, P] @ torch.linalg.solve(inverse[P][:, P], inverse[P])
+    new: Tensor = W - W[:, P] @ torch.linalg.solve(inverse[P][:, P], inverse[P])
     return new.masked_fill(gone, 0)
 
 
