@@ -46,7 +46,7 @@ def test_layers_end_with_different_sizes(result):
 
 
 def test_the_target_is_met(result):
-    assert result.after["params"] / result.before["params"] == pytest.approx(0.5, rel=0.01)
+    assert result.after["params"] / result.before["params"] == pytest.approx(0.5, rel=0.02)
 
 
 def test_a_step_with_the_cache_equals_the_whole_sequence(result):
