@@ -93,7 +93,7 @@ def put_tensor_(model: nn.Module, old: torch.Tensor, new: torch.Tensor) -> torch
 
     Sizes that the modules keep as attributes follow.
     """
-    if isinstance(old, nn.Parameter):
+    if isinstance(old, nn.Parameter) and not isinstance(new, nn.Parameter):
         new = nn.Parameter(new, requires_grad=old.requires_grad)
     for module in model.modules():
         for held in (module._parameters, module._buffers):
