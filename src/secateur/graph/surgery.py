@@ -62,9 +62,11 @@ def cut_(model: nn.Module, call: Call, coupling: Coupling, gone: Gone) -> Surger
     kept: dict[str, dict[int, Tensor]] = {}
     for name, dim, stays in coupling.sites(gone):
         kept.setdefault(name, {})[dim] = torch.from_numpy(stays.nonzero()[0])
-    touched = {m.module for m in mends}
+    touched: dict[str, set[str]] = {}
+    for mend in mends:
+        touched.setdefault(mend.module, {"_qkv_same_embed_dim"}).add(mend.attribute)  # an attention that is cut sets it
     before = tuple(
-        (module, type(module), {m.attribute: getattr(module, m.attribute) for m in mends if m.module == path})
+        (module, type(module), {name: held for name, held in vars(module).items() if name in touched[path]})
         for path, module in model.named_modules()
         if path in touched
     )

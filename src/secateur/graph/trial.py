@@ -259,9 +259,8 @@ def _holders(module: nn.Module, value: int) -> Iterator[Holder]:
                     yield name, place
 
 
-def _replaced(held: Any, place: int, value: int) -> Any:
-    made = [value if i == place else item for i, item in enumerate(held)]
-    return tuple(made) if isinstance(held, tuple) else made
+def _replaced(held: Any, place: int, value: int) -> tuple[int, ...]:
+    return tuple(value if i == place else item for i, item in enumerate(held))
 
 
 def mends_of(model: nn.Module, call: Call, coupling: Coupling, gone: Gone) -> list[Mend] | Mismatch:
