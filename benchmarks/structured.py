@@ -52,7 +52,11 @@ def forked(work: Callable[[], dict[str, Any]], limit_s: int) -> dict[str, Any]:
         os.close(reader)
         resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))
         resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        with (
+            Path(os.devnull).open("w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
             try:
                 told = work()
             except Exception as error:  # whatever a model does: it is a finding
@@ -60,7 +64,7 @@ def forked(work: Callable[[], dict[str, Any]], limit_s: int) -> dict[str, Any]:
         os.write(writer, json.dumps(told).encode())
         os._exit(0)
     os.close(writer)
-    with open(reader) as pipe:
+    with os.fdopen(reader) as pipe:
         told = pipe.read()
     _, status, used = os.wait4(child, 0)
     if told:

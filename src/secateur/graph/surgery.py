@@ -17,6 +17,9 @@ from .coupling import Coupling, Gone
 from .trial import Mismatch, mends_of
 
 
+_PIECE = 1 << 20
+
+
 @dataclass(frozen=True, eq=False)
 class Cut:
     """One tensor of a cut: what it was, what it is, and which positions stayed in which dimension."""
@@ -27,9 +30,21 @@ class Cut:
 
     def sliced(self, like: Tensor) -> Tensor:
         """A tensor of the old shape, such as a momentum, cut as this one was."""
-        for dim, index in self.kept.items():
-            like = like.index_select(dim, index.to(like.device))
-        return like
+        return sliced(like, self.kept)
+
+
+def sliced(tensor: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
+    """The positions that stay, by dimension; rows in pieces, so that no half-cut copy of a large tensor ever exists."""
+    index = {dim: where.to(tensor.device) for dim, where in kept.items()}
+    made = tensor.new_empty([len(index[d]) if d in index else n for d, n in enumerate(tensor.shape)])
+    rows = index.pop(0, None)
+    step = max(1, _PIECE * len(tensor) // max(tensor.numel(), 1))
+    for start in range(0, len(made), step):
+        piece = tensor[start : start + step] if rows is None else tensor.index_select(0, rows[start : start + step])
+        for dim, where in index.items():
+            piece = piece.index_select(dim, where)
+        made[start : start + step] = piece
+    return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +92,8 @@ def cut_(model: nn.Module, call: Call, coupling: Coupling, gone: Gone) -> Surger
     actions = []
     for name, dims in kept.items():
         old = named[name]
-        new = old.detach()
-        for dim, index in dims.items():
-            new = new.index_select(dim, index.to(new.device))
-        pairs.append((old, new.contiguous()))
+        new = sliced(old.detach(), dims)
+        pairs.append((old, new))
         actions.append(Resize(name, tuple(new.shape)))
     made = put_tensors_(model, pairs)
     cuts = tuple(Cut(old, new, dims) for (old, _), new, dims in zip(pairs, made, kept.values(), strict=True))
