@@ -17,7 +17,6 @@ from .capture import Call
 from .coupling import Coupling, Gone
 from .trial import Mismatch, mends_of
 
-
 _PIECE = 1 << 20
 
 

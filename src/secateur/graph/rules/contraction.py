@@ -134,7 +134,7 @@ def _broadcast(flow: Flow, a: int, b: int) -> list[Dim]:
     for d in range(-max(len(flow.shape(a)), len(flow.shape(b)), 2), -2):
         there = [v for v in (a, b) if len(flow.shape(v)) >= -d and flow.shape(v)[d] > 1]
         labels = [flow.dim(v, d) for v in there]
-        found.append(flow.equate(*labels) if len(labels) == 2 else labels[0] if labels else None)
+        found.append(flow.equate(labels[0], labels[1]) if len(labels) == 2 else labels[0] if labels else None)
     return found
 
 
