@@ -1,6 +1,7 @@
 """Channels, heads and hidden units: found, chosen from, cut for real; what the cut leaves and what it refuses."""
 
 import copy
+import sys
 
 import pytest
 import torch
@@ -106,6 +107,33 @@ def test_without_an_example_the_error_says_how_to_give_one(model):
 def test_a_masked_model_is_refused(model, images):
     sc.core.attach_mask_(model, "stem.weight", torch.ones_like(model.stem.weight, dtype=torch.bool))
     with pytest.raises(sc.SubjectError, match="remove_masks_"):
+        Channels().find(model, images)
+
+
+@pytest.mark.parametrize(
+    "wrap, mend",
+    [
+        (nn.DataParallel, r"model\.module"),
+        (lambda m: torch.compile(m, backend="eager"), "_orig_mod"),
+        (lambda m: torch.jit.script(nn.Sequential(nn.Linear(3, 3))), "scripted"),
+        (lambda m: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))), "remove_parametrizations"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_wrapper_is_refused_and_how_to_unwrap_it_is_told(model, images, wrap, mend):
+    with pytest.raises(sc.SubjectError, match=mend):
+        Channels().find(wrap(model), images)
+
+
+def test_parameters_that_overlap_in_memory_are_refused_by_name(model, images):
+    model.up.bias = nn.Parameter(model.norm.weight.detach())
+    with pytest.raises(sc.SubjectError, match=r"norm\.weight.*up\.bias"):
+        Channels().find(model, images)
+
+
+def test_a_pass_without_end_is_refused(model, images, monkeypatch):
+    monkeypatch.setattr(sys.modules["secateur.graph.capture"], "_MOST_OPERATIONS", 5)
+    with pytest.raises(sc.SubjectError, match="shorter example"):
         Channels().find(model, images)
 
 

@@ -5,6 +5,7 @@ from .coupling import Coupling, Family, Tag
 from .find import couple
 from .masked import masked_outputs
 from .proof import otherwise, proven_cut_
+from .subject import check_subject
 from .surgery import Cut, Surgery, cut_, follow, follow_
 from .tied import names_by_tensor
 
@@ -15,6 +16,7 @@ __all__ = [
     "Surgery",
     "Tag",
     "capture",
+    "check_subject",
     "couple",
     "cut_",
     "follow",

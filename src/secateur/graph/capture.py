@@ -18,6 +18,7 @@ from .swap import swap_
 from .tap import Tap
 
 _log = logging.getLogger(__name__)
+_MOST_OPERATIONS = 100_000
 Call = Callable[[Any], Any]
 
 
@@ -34,6 +35,12 @@ class Recorder(Tap):
         return self._value(tensor, kind, name)
 
     def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if len(self.graph.nodes) >= _MOST_OPERATIONS:
+            raise SubjectError(
+                f"the pass does more than {_MOST_OPERATIONS} operations",
+                where=f"module {self.module!r}",
+                mend="give a shorter example: one step of generation, a few tokens, a small picture",
+            )
         taken = mapped((args, kwargs), self._reference)
         result = func(*args, **kwargs)
         outs = tuple(self._value(t, "made") for t in tensors_in(result))
@@ -65,10 +72,14 @@ def capture(model: nn.Module, call: Call) -> Graph:
     """
     try:
         return _on_fakes(model, call)
+    except SubjectError:
+        raise
     except Exception as error:  # data-dependent Python, operations without a fake: whatever a model does
         _log.info("no pass on fake tensors (%s: %s); recording a real one", type(error).__name__, _first_line(error))
     try:
         return _on_real(model, call)
+    except SubjectError:
+        raise
     except Exception as error:
         raise SubjectError(
             f"the model does not run on the example: {_first_line(error)}",

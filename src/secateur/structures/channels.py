@@ -21,7 +21,7 @@ from secateur.core import (
     first_call,
     masks_of,
 )
-from secateur.graph import Coupling, Family, couple, cut_, follow, otherwise, proven_cut_
+from secateur.graph import Coupling, Family, check_subject, couple, cut_, follow, otherwise, proven_cut_
 
 Patterns = tuple[str, ...]
 Call = Callable[[Any], Any]
@@ -122,10 +122,7 @@ class Channels(Structure):
         return any(fnmatch(name, p) for name in names for p in self.include)
 
     def _sight_of(self, subject: Any) -> "_Sight":
-        if not isinstance(subject, nn.Module):
-            raise SubjectError(
-                f"{type(subject).__name__} has no channels", where="Channels", mend="give it a torch.nn.Module"
-            )
+        check_subject(subject)
         sight: _Sight | None = getattr(self, "_sight", None)
         if sight is None:
             raise SubjectError(
