@@ -428,6 +428,23 @@ def make_llama(folder: Path) -> None:
     sc.prune(model, "magnitude", sparsity=0.5).save(folder)
 
 
+def attentive() -> nn.Module:
+    return nn.Sequential(nn.TransformerEncoderLayer(8, 4, 12, batch_first=True), nn.Flatten(), nn.Linear(8 * 5, 3))
+
+
+def make_cut(folder: Path) -> None:
+    """Channels and heads cut out: sizes, and attributes that follow."""
+    torch.manual_seed(0)
+    sc.prune(attentive(), "magnitude", structure="channels", sparsity=0.5, example=torch.randn(2, 5, 8)).save(folder)
+
+
+def read_cut(folder: Path) -> str:
+    model = sc.load(folder, factory=attentive)
+    with torch.no_grad():
+        told = model(torch.ones(1, 5, 8))
+    return tensor_hash({**model.state_dict(), "output": told}) + tensor_hash(sc.load_keep(folder).masks)
+
+
 def make_samples(folder: Path) -> None:
     data = torch.utils.data.TensorDataset(torch.arange(40.0))
     recipe = sc.Recipe(structure=sc.structures.Samples(), score=sc.scores.Random())
@@ -701,6 +718,7 @@ TARGETS = {
     "checkpoint": Target(make_checkpoint, read_checkpoint, _SAVED | _MODULE),
     "verify": Target(make_checkpoint, verify_checkpoint, _SAVED | _MODULE),
     "llama": Target(make_llama, read_checkpoint, _SAVED | _MODULE | {"config": anew(config_changed)}),
+    "cut": Target(make_cut, read_cut, _SAVED | _MODULE),
     "samples": Target(make_samples, read_samples, _SAVED | {"keep": facts_changed("keep")}),
     "run folder": Target(make_run, read_run, _STATE),
     "comparison": Target(

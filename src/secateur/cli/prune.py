@@ -15,9 +15,26 @@ def prune(
     method: Annotated[str, typer.Option("--method", "-m", help="A method's id; `secateur methods` lists them.")],
     output: Annotated[str, typer.Option("--output", "-o", help="The folder to write; it must not exist.")],
     sparsity: Annotated[float | None, typer.Option("--sparsity", "-s", help="Share to remove, 0 to 1.")] = None,
+    macs: Annotated[
+        float | None, typer.Option("--macs", help="Instead: share of the MACs that stays, for structures that cut.")
+    ] = None,
+    params: Annotated[float | None, typer.Option("--params", help="Likewise of the parameters.")] = None,
+    bytes: Annotated[float | None, typer.Option("--bytes", help="Likewise of their bytes.")] = None,
+    latency: Annotated[float | None, typer.Option("--latency", help="Likewise of the latency.")] = None,
     task: Annotated[str | None, typer.Option("--task", "-t", help="builtin:NAME or file.py:factory.")] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            "--input", help="Shape of an input, for structures that cut and no task: 1,3,32,32; tokens: 1,16."
+        ),
+    ] = None,
     structure: Annotated[
-        str | None, typer.Option("--structure", help='Instead of the method\'s own: "2:4", "4x4".')
+        str | None,
+        typer.Option(
+            "--structure",
+            help='Instead of the method\'s own. Masked: "weights", "2:4", "4x4". Cut out: "channels" for all coupled '
+            'units, or some kinds of them: "heads", "hidden", "heads,hidden".',
+        ),
     ] = None,
     set: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the method, key=value; repeatable.")
@@ -49,7 +66,12 @@ def prune(
             settings=parse_settings(set or []),
             output=output,
             sparsity=sparsity,
+            macs=macs,
+            params=params,
+            bytes=bytes,
+            latency=latency,
             task=task,
+            shape=shape,
             structure=structure,
             heal=heal,
             factory=factory,

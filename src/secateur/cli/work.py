@@ -5,6 +5,8 @@ from typing import Any
 
 from secateur.core.errors import CheckpointError
 
+from .example import of_shape
+
 
 def check_output(output: str | None) -> None:
     """Raise `CheckpointError` before any work if the output folder is there already."""
@@ -22,6 +24,7 @@ def prune_and_save(
     sparsity: float | None,
     task: str | None,
     seed: int,
+    shape: str | None = None,
     factory: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -33,7 +36,8 @@ def prune_and_save(
     goal = task_from(task) if task is not None else None
     with seeded(seed):
         subject = model_from(model, factory=factory, masks=True)
-    result = prune(subject, method, sparsity=sparsity, task=goal, seed=seed, **options, **settings)
+    example = of_shape(subject, shape) if shape is not None else None
+    result = prune(subject, method, sparsity=sparsity, task=goal, example=example, seed=seed, **options, **settings)
     found: dict[str, Any] = {
         "before": dict(result.before),
         "after": dict(result.after),

@@ -16,6 +16,7 @@ from secateur.core.validate import check_setting
 from .methods import build_part
 
 _ROOMS = ("structure", "score", "budget", "schedule", "calibration")
+_TARGETS = ("sparsity", "keep", "macs", "params", "bytes", "latency")
 _LONGEST = 1 << 20
 _LARGEST = 1 << 64
 
@@ -27,11 +28,16 @@ class RunFile(BaseModel):
 
     model: str
     task: str | None = None
+    input: str | None = None
     factory: str | None = None
     method: str | dict[str, Any] | None = None
     recipe: dict[str, Any] | None = None
     sparsity: float | None = None
     keep: float | None = None
+    macs: float | None = None
+    params: float | None = None
+    bytes: float | None = None
+    latency: float | None = None
     structure: str | None = None
     heal: float | int | None = None
     seed: int = 0
@@ -67,6 +73,7 @@ def read_recipe(path: str | Path) -> Loaded:
     if (file.method is None) == (file.recipe is None):
         has = "both method and recipe" if file.method is not None else "neither method nor recipe"
         raise RecipeError(f"it has {has}", where=str(path), mend="give exactly one of the two")
+    _check_targets(file, lines, path)
     if file.method is not None:
         id, settings = _method(file.method, lines, path)
         return Loaded(file, id, settings)
@@ -162,6 +169,13 @@ def _file(data: dict[str, Any], lines: Lines, path: Path) -> RunFile:
             raise RecipeError(f"the key {key!r} is missing", where=where, mend=f"add a line {key}: ...") from error
         what = f"{key}: {repr(first['input'])[:200]} does not fit: {first['msg'].lower()}"
         raise RecipeError(what, where=where, mend=f"give {key} as {RunFile.model_fields[key].annotation}") from error
+
+
+def _check_targets(file: RunFile, lines: Lines, path: Path) -> None:
+    given = [name for name in _TARGETS if getattr(file, name) is not None]
+    if len(given) > 1:
+        where = _place(path, lines, (max(given, key=lambda name: lines.get((name,), 0)),))
+        raise RecipeError(f"both {' and '.join(given)} are given, and each is a target", where=where, mend="keep one")
 
 
 def _method(given: str | dict[str, Any], lines: Lines, path: Path) -> tuple[str, dict[str, Any]]:

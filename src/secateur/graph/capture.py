@@ -18,6 +18,7 @@ from .swap import swap_
 from .tap import Tap
 
 _log = logging.getLogger(__name__)
+_MOST_OPERATIONS = 100_000
 Call = Callable[[Any], Any]
 
 
@@ -34,6 +35,12 @@ class Recorder(Tap):
         return self._value(tensor, kind, name)
 
     def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if len(self.graph.nodes) >= _MOST_OPERATIONS:
+            raise SubjectError(
+                f"the pass does more than {_MOST_OPERATIONS} operations",
+                where=f"module {self.module!r}",
+                mend="give a shorter example: one step of generation, a few tokens, a small picture",
+            )
         taken = mapped((args, kwargs), self._reference)
         result = func(*args, **kwargs)
         outs = tuple(self._value(t, "made") for t in tensors_in(result))
@@ -65,10 +72,14 @@ def capture(model: nn.Module, call: Call) -> Graph:
     """
     try:
         return _on_fakes(model, call)
+    except SubjectError:
+        raise
     except Exception as error:  # data-dependent Python, operations without a fake: whatever a model does
         _log.info("no pass on fake tensors (%s: %s); recording a real one", type(error).__name__, _first_line(error))
     try:
         return _on_real(model, call)
+    except SubjectError:
+        raise
     except Exception as error:
         raise SubjectError(
             f"the model does not run on the example: {_first_line(error)}",
@@ -95,8 +106,8 @@ def _on_fakes(model: nn.Module, call: Call) -> Graph:
     with still(model), quiet():
         swap_(model, lambda tensor: fake_like(tensor, fake))
         held = _register_all(recorder, model)
-        with fake, recorder.open():
-            output = call(Faking(model, fake, recorder))
+        with fake, recorder.open(), given(model, faking(fake, recorder)):
+            output = call(model)
         del held
         return _finished(recorder, output, "fake tensors")
 
@@ -112,27 +123,31 @@ def quiet() -> Iterator[None]:
         log.disabled = before
 
 
-class Faking:
-    """Stands for the model in the call, and turns its arguments into fake tensors."""
+@contextmanager
+def given(model: nn.Module, change: Callable[[Any], Any]) -> Iterator[None]:
+    """While it lasts, the model is given its arguments with every leaf changed, whoever calls it."""
+    handle = model.register_forward_pre_hook(
+        lambda _, args, kwargs: mapped((args, dict(kwargs)), change), prepend=True, with_kwargs=True
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
 
-    def __init__(self, model: nn.Module, fake: FakeTensorMode, tap: Tap) -> None:
-        self._model, self._fake, self._tap = model, fake, tap
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with self._tap.unseen():
-            made = mapped((args, kwargs), self._fake_of)
-        return self._model(*made[0], **made[1])
+def faking(fake: FakeTensorMode, tap: Tap) -> Callable[[Any], Any]:
+    """For `given`: tensors become fake ones, which a recorder notes as inputs."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def _fake_of(self, leaf: Any) -> Any:
+    def fake_of(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
-        made = fake_like(leaf, self._fake)
-        if isinstance(self._tap, Recorder):
-            self._tap.register(made, "input")
+        with tap.unseen():
+            made = fake_like(leaf, fake)
+        if isinstance(tap, Recorder):
+            tap.register(made, "input")
         return made
+
+    return fake_of
 
 
 def _register_all(recorder: Recorder, model: nn.Module) -> list[Tensor]:

@@ -138,7 +138,7 @@ class Flow:
     def equate(self, a: Dim, b: Dim, why: str = "") -> Dim:
         """Two dimensions are one."""
         if (a is None) != (b is None):
-            self.freeze([a, b], why or "it meets positions that are there in any case")
+            self.freeze([a, b], why or "it meets positions that always stay, as those of an input do")
             return None
         return self.algebra.equate(a, b)
 

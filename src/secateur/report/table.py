@@ -2,13 +2,16 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from secateur.core.costs import Layer
 from secateur.engine.compare import Comparison
+from secateur.engine.families import Families, FamilyRow
 
 COLUMNS = (
     "sparsity",
@@ -22,6 +25,8 @@ COLUMNS = (
     "train steps",
     "train MACs",
 )
+_FEW = 4
+_COSTS = {"parameters": "params", "MACs": "macs", "bytes": "bytes", "latency ms": "latency_ms"}
 
 
 def human(number: float | None) -> str:
@@ -51,6 +56,48 @@ def print_layers(name: str, rows: Sequence[Layer]) -> None:
     table.add_section()
     table.add_row("total", "", "", human(total), "100.0%", f"{1 - nonzero / total:.1%}", macs)
     _console().print(table)
+
+
+def print_families(name: str, found: Families) -> None:
+    """The tables of `inspect --structure`: what can be cut out in one piece, and what stays, with the reason."""
+    table = Table(title=escape(f"{name}: what can be cut out in one piece"))
+    table.add_column("family", overflow="fold")
+    for column in ("kind", "units", "tag", "parameters of one", "MACs of one"):
+        table.add_column(column, justify="left" if column in ("kind", "tag") else "right")
+    table.add_column("where: tensor, dimension, positions of each unit", overflow="fold")
+    for f in found.families:
+        params = f"{human(f.params)} ({f.params / max(found.params, 1):.2%})"
+        macs = f"{human(f.macs)} ({f.macs / max(found.macs, 1):.2%})"
+        cells = (f.name, f.kind, str(f.units), f.tag, params, macs, _first_few(_places(f)))
+        table.add_row(*map(escape, cells))
+    stays = Table(title="what stays")
+    for column in ("positions", "why", "where: tensor, dimension"):
+        stays.add_column(column, justify="right" if column == "positions" else "left", overflow="fold")
+    for row in found.frozen:
+        stays.add_row(str(row.positions), escape(row.why), escape(_first_few(row.places, "; ")))
+    console = _console()
+    console.print(table)
+    console.print(stays)
+    lines = [f"{human(found.params)} parameters, {human(found.macs)} MACs; recorded on {found.found_on}"]
+    lines += [f"no rule for {op!r}, in {_first_few(where)}: it stays" for op, where in found.unknown.items()]
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def _places(family: FamilyRow) -> list[str]:
+    """Where the units of a family lie, without the path that all of its tensors share."""
+    paths = [m.tensor.split(".") for m in family.members]
+    steps = zip(*(path[:-2] for path in paths), strict=False)
+    shared = len(list(takewhile(lambda names: len(set(names)) == 1, steps)))
+    return [
+        f"{'.'.join(path[shared:])} {m.dim}" + (f" x{m.positions}" if m.positions > 1 else "")
+        for path, m in zip(paths, family.members, strict=True)
+    ]
+
+
+def _first_few(names: Sequence[str], separator: str = ", ") -> str:
+    more = f"{separator}... ({len(names)} in all)" if len(names) > _FEW else ""
+    return separator.join(name or "the model" for name in names[:_FEW]) + more
 
 
 def print_comparison(found: Comparison, checked: Mapping[str, Any] | None) -> None:
@@ -144,18 +191,38 @@ def _with_interval(row: Mapping[str, Any]) -> str:
 def result_text(found: Mapping[str, Any]) -> str:
     """The few lines that `prune` prints."""
     before, after, sparsity = found["before"], found["after"], found["sparsity"]
-    overall = sparsity.get("sparsity_all", 0)
-    lines = [
-        f"sparsity   {sparsity['sparsity']:.2%} of the prunable, {overall:.2%} of all parameters",
-        f"non-zero   {human(before.get('nonzero'))} -> {human(after.get('nonzero'))}",
-    ]
+    lines = _what_went(before, after, sparsity)
     for name, value in after.get("metrics", {}).items():
         lines.append(f"{name:<10} {before['metrics'][name]:.4f} -> {value:.4f}")
     if sparsity["skipped"]:
-        lines.append("skipped    " + "; ".join(f"{n}: {why}" for n, why in sparsity["skipped"].items()))
+        lines.append("skipped    " + "; ".join(_by_reason(sparsity["skipped"])))
     if "folder" in found:
         lines.append(f"saved      {found['folder']} ({human(found['bytes_on_disk'])}B)")
     return "\n".join(lines)
+
+
+def _what_went(before: Mapping[str, Any], after: Mapping[str, Any], sparsity: Mapping[str, Any]) -> list[str]:
+    """Units and costs where something was cut out, zeros where it was masked."""
+    if after.get("params") == before.get("params"):
+        overall = sparsity.get("sparsity_all", 0)
+        return [
+            f"sparsity   {sparsity['sparsity']:.2%} of the prunable, {overall:.2%} of all parameters",
+            f"non-zero   {human(before.get('nonzero'))} -> {human(after.get('nonzero'))}",
+        ]
+    lines = [f"units      {sparsity['kept']} of {sparsity['units']} stay"]
+    for name, key in _COSTS.items():
+        if key in before and key in after:
+            old, new = before[key], after[key]
+            lines.append(f"{name:<10} {human(old)} -> {human(new)} ({new / max(old, 1e-12):.1%})")
+    return lines
+
+
+def _by_reason(skipped: Mapping[str, str]) -> list[str]:
+    """What was left out, equal reasons once."""
+    names: dict[str, list[str]] = {}
+    for name, why in skipped.items():
+        names.setdefault(why, []).append(name)
+    return [f"{_first_few(left)}: {why}" for why, left in names.items()]
 
 
 def _console() -> Console:

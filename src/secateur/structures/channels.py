@@ -22,7 +22,7 @@ from secateur.core import (
     first_call,
     masks_of,
 )
-from secateur.graph import Coupling, Family, couple, cut_, follow, other_inputs, proven_cut_
+from secateur.graph import Coupling, Family, check_subject, couple, cut_, follow, otherwise, proven_cut_
 
 Patterns = tuple[str, ...]
 Call = Callable[[Any], Any]
@@ -110,7 +110,7 @@ class Channels(Structure):
         real = not any(p.is_meta for p in subject.parameters())
         with _written(subject, choice.values):
             if self.verify and real:
-                surgery = proven_cut_(subject, (sight.call, sight.other), coupling, gone)
+                surgery = proven_cut_(subject, (sight.call, otherwise(sight.call)), coupling, gone)
             else:
                 surgery = cut_(subject, sight.call, coupling, gone)
         follow(surgery.cuts)
@@ -125,10 +125,7 @@ class Channels(Structure):
         return any(fnmatch(name, p) for name in names for p in self.include)
 
     def _sight_of(self, subject: Any) -> "_Sight":
-        if not isinstance(subject, nn.Module):
-            raise SubjectError(
-                f"{type(subject).__name__} has no channels", where="Channels", mend="give it a torch.nn.Module"
-            )
+        check_subject(subject)
         sight: _Sight | None = getattr(self, "_sight", None)
         if sight is None:
             raise SubjectError(
@@ -171,10 +168,6 @@ class _Sight:
         self.call = call
         self._found: weakref.WeakKeyDictionary[nn.Module, tuple[Any, Coupling]] = weakref.WeakKeyDictionary()
 
-    def other(self, model: Any) -> Any:
-        """The same call with other values."""
-        return self.call(_Otherwise(model))
-
     def coupling(self, model: nn.Module) -> Coupling:
         """The families of a model as it is now."""
         state = tuple((n, id(p), tuple(p.shape)) for n, p in model.named_parameters(remove_duplicate=False))
@@ -183,20 +176,6 @@ class _Sight:
             known = (state, couple(model, self.call))
             self._found[model] = known
         return known[1]
-
-
-class _Otherwise(nn.Module):
-    """Stands for a model in a call, and gives it other inputs of the same shapes."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.seen = model
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.seen(*other_inputs(args), **other_inputs(kwargs))
-
-    def __getattr__(self, name: str) -> Any:
-        return super().__getattr__(name) if name == "seen" else getattr(self.seen, name)
 
 
 def _on(example: Any) -> Call:
