@@ -59,7 +59,7 @@ def fitted(space: Space, wanted: Wanted, choose: Callable[[float], Choice]) -> C
     best, best_cost = choose(low), cost({})
     if best_cost <= wanted.most:
         return best
-    least, choice = _least(high, choose, cost)
+    least, choice = _least(high, 0.25 / max(space.size, 1), choose, cost)
     if least > wanted.most * (1 + _CLOSE):
         raise BudgetError(
             f"the smallest subject that this budget makes costs {least:.6g}, more than the {wanted.most:.6g} wanted",
@@ -108,18 +108,18 @@ def _between(
 
 
 def _least(
-    share: float, choose: Callable[[float], Choice], cost: Callable[[Mapping[str, Tensor]], float]
+    share: float, fine: float, choose: Callable[[float], Choice], cost: Callable[[Mapping[str, Tensor]], float]
 ) -> tuple[float, Choice]:
     """The cheapest choice that there is: floors may forbid the largest shares."""
-    low, found = 0.0, None
+    low, high, found = 0.0, share, None
     for _ in range(_STEPS):
         try:
-            found = choose(share)
-            low = share
+            found, low = choose(share), share
         except BudgetError:
-            share = (low + share) / 2
-            continue
-        break
+            high = share
+        if low == high or high - low < fine:
+            break
+        share = (low + high) / 2
     if found is None:
         found = choose(0.0)
     return cost(found.keep.masks), found
