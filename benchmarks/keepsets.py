@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
+
 from harness import cpu_s, parser, tell
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "graph"))
