@@ -41,6 +41,7 @@ from structured_sides import first_line, half, ours, parameters, theirs
 _MOST_MEMORY = 10 << 30
 LARGE = ("vgg16", "densenet201", "convnext_base", "vit_b_16")
 PROVEN = ("resnet50", "vit_b_16", "densenet121")
+PARTS = ("models", "memory", "proof")
 GROWING = ("densenet121", "densenet161", "densenet169", "densenet201")
 
 
@@ -52,8 +53,11 @@ def forked(work: Callable[[], dict[str, Any]], limit_s: int) -> dict[str, Any]:
         os.close(reader)
         resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))
         resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
-        silent = Path(os.devnull).open("w")  # noqa: SIM115
-        with silent, contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
+        with (
+            Path(os.devnull).open("w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
             try:
                 told = work()
             except Exception as error:  # whatever a model does: it is a finding
@@ -188,8 +192,9 @@ def main() -> None:
     """The command line."""
     options = parser(__doc__)
     options.add_argument("--pairs", type=int, default=1, help="of both sides for each model")
-    options.add_argument("--only", default="", help="regular expression over zoo/name")
+    options.add_argument("--only", default="", help="regular expression over zoo/name; other models in FILE stay")
     options.add_argument("--limit", type=int, default=60, metavar="S", help="processor seconds of the peer")
+    options.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="other figures in FILE stay")
     options.add_argument("--peak", metavar="WHAT", help="used by the benchmark itself")
     given = options.parse_args()
     torch.set_num_threads(1)
@@ -200,17 +205,21 @@ def main() -> None:
     if peer:
         import torch_pruning  # noqa: F401  # before the fork, as ours is
     first = cpu_s(warm)
-    models: dict[str, dict[str, Any]] = {}
-    for name, case in cases().items():
-        if re.search(given.only, name):
-            models[name] = both(case, peer, given.pairs, given.limit)
-            _say(name, models[name])
-    figures: dict[str, Any] = {"models": models, "summary": summary(models), "exponent": exponent(models)}
+    known = cases()
+    stored = given.json is not None and given.json.exists()
+    figures: dict[str, Any] = json.loads(given.json.read_text())["figures"] if stored else {}
     figures["first_call_s"] = first
-    if not given.only:
-        known = cases()
+    if "models" in given.parts:
+        models = figures.setdefault("models", {})
+        for name, case in known.items():
+            if re.search(given.only, name):
+                models[name] = both(case, peer, given.pairs, given.limit)
+                _say(name, models[name])
+        figures |= {"summary": summary(models), "exponent": exponent(models)}
+    if "memory" in given.parts:
         figures["memory"] = {name: peak(name) for name in LARGE}
         figures["llama_1b"] = peak("llama-1b")
+    if "proof" in given.parts:
         figures["proof"] = {n: forked(lambda n=n: proof_cost(known[f"torchvision/{n}"]), 600) for n in PROVEN}
     tell("structured", figures, given.json)
 

@@ -118,6 +118,7 @@ def transformers_cases() -> Iterator[Case]:
 
 def llama_1b() -> nn.Module:
     """1.24 billion parameters on the meta device: shapes without memory."""
+    torchvision()
     import transformers as hf
 
     sizes = {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8}

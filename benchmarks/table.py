@@ -66,6 +66,8 @@ def rows(name: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
                 )
                 for side, name in (("sweep", "sweep"), ("whole command, two workers,", "command"))
             ]
+        case "structured":
+            return _structured_rows(figures)
         case "hostile":
             ended = ", ".join(f"{n} {how}" for how, n in figures["ended"].items())
             told = f"{ended}; longest {figures['longest_s']:.1f} s, {figures['largest_peak_bytes'] >> 20} MiB"
@@ -81,6 +83,52 @@ def _load_rows(kind: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]
         rows.append((f"load, {kind}, {name}", told, "≤ 1.2" if (kind, name[:4]) == ("dense", "xxh3") else ""))
     peak, most = figures["peak_bytes"]["ours"], figures["file_bytes"] + figures["model_bytes"]
     return [*rows, (f"load, {kind}: extra peak memory", f"{peak >> 20} MiB", f"≤ {most >> 20} MiB")]
+
+
+_NAMED = {
+    "torchvision/densenet201": 3,
+    "torchvision/swin_t": 8,
+    "torchvision/maxvit_t": 8,
+    "timm/eca_vovnet39b": 5,
+    "timm/mobilevitv2_050": 3,
+    "timm/maxvit_rmlp_pico_rw_256": 8,
+    "transformers/llama_gqa2": 8,
+}
+
+
+def _structured_rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
+    summary, models = figures["summary"], figures["models"]
+    mine, other = summary["ours"], summary.get("theirs")
+    rows = []
+    for key, name, target in (("median_s", "median", 1), ("p90_s", "ninth decile", 2.6), ("worst_s", "worst", 5)):
+        beside = f" (Torch-Pruning {other[key]:.2f} s on the {other['models']} that it ends)" if other else ""
+        what = f"structured, {mine['models']} models of torchvision: {name}"
+        rows.append((what, f"{mine[key]:.2f} s{beside}", f"≤ {target} s"))
+    for name, target in _NAMED.items():
+        found = models[name]
+        rows.append((f"structured, {name}", f"{found['ours']['cpu_s']:.2f} s{_peer(found)}", f"≤ {target} s"))
+    equal = f"{summary['equal']} of {summary['of']} models"
+    rows.append(("structured: cut equals masked, with and without garbage", equal, "all"))
+    rows.append(("structured: time over operations, DenseNets", f"exponent {figures['exponent']:.2f}", "1"))
+    for name, f in figures["memory"].items():
+        told = f"{f['extra_bytes'] >> 20} MiB (model {f['model_bytes'] >> 20} MiB)"
+        rows.append((f"structured, {name}: peak above the model", told, "≤ 200 MB"))
+    llama = figures["llama_1b"]
+    told = f"find {llama['find_s']:.1f} s, cut {llama['cut_s']:.1f} s, {llama['extra_bytes'] >> 20} MiB"
+    rows.append(("structured, Llama of 1.2 billion parameters on meta", told, "find ≤ 20 s"))
+    for name, f in figures["proof"].items():
+        told, target = f["proof_in_dense_passes"], f["target_in_dense_passes"]
+        rows.append((f"structured, {name}: proof in dense passes", f"{told:.2f}", f"≤ {target:.2f}"))
+    return rows
+
+
+def _peer(found: dict[str, Any]) -> str:
+    other = found.get("theirs", {})
+    if "cpu_s" in other:
+        return f" (Torch-Pruning {other['cpu_s']:.2f} s)"
+    if other.get("error") == "no end":
+        return f" (Torch-Pruning: no end in {other['ended_after_s']:.0f} s)"
+    return f" (Torch-Pruning fails: {other['error']})" if "error" in other else ""
 
 
 def _span(figures: dict[str, Any]) -> str:

@@ -43,6 +43,7 @@ from secateur.engine.runfolder import RunFolder
 from secateur.engine.tensors import save_state, tensor_hash
 from secateur.engine.training import Trainer
 from secateur.recovery import batchnorm
+from secateur.structures import channels as channels_module
 from secateur.structures import weights
 from secateur.tasks import builtin_task
 from secateur.tasks.models import DigitsCNN
@@ -90,6 +91,19 @@ def distill(**run: Any) -> sc.Result:
     return sc.prune(_seeded(lambda: DigitsCNN(4)), recipe, sparsity=0.7, task=task, seed=3, **run)
 
 
+def channels(**run: Any) -> sc.Result:
+    """Channels cut again and again in mid-training: tensors and momentum shrink, and the sizes lie in the plan."""
+    recipe = sc.Recipe(
+        structure=sc.structures.Channels(),
+        score=sc.scores.Magnitude(2),
+        budget=sc.budgets.Global(),
+        schedule=sc.schedules.CubicGradual(begin=0.1, end=0.7, every=0.2),
+        recovery=(sc.recovery.FineTune(),),
+    )
+    task = _digits(epochs=2, optimizer="sgd", lr=0.05, momentum=0.9)
+    return sc.prune(_seeded(lambda: DigitsCNN(8)), recipe, macs=0.5, task=task, seed=3, **run)
+
+
 def train(run: Path, save_every_s: float) -> Comparison:
     """Plain training, as a comparison trains its dense model, and nothing pruned but in one shot."""
     return _compare(run, save_every_s, ["magnitude"], ["none"])
@@ -114,7 +128,7 @@ def _compare(run: Path, every: float, methods: list[str], recoveries: list[str],
     return sc.compare(model, methods, task=task, recoveries=recoveries, **common, **more)
 
 
-CASES = {"gmp": gmp, "imp": imp, "distill": distill, "train": train, "compare": compare}
+CASES = {"gmp": gmp, "imp": imp, "distill": distill, "channels": channels, "train": train, "compare": compare}
 
 
 class Moments:
@@ -135,7 +149,8 @@ class Moments:
         """Hook the places where something can be half done. `trained` gets the trainer's state at its end."""
         self._watch_training(trained)
         self._watch_files()
-        attach, to_device = weights.attach_mask_, batchnorm.to_device
+        attach, to_device, cut = weights.attach_mask_, batchnorm.to_device, channels_module.proven_cut_
+        channels_module.proven_cut_ = lambda *a: (self.pass_("prune"), cut(*a))[1]
         weights.attach_mask_ = lambda *a: (self.pass_("prune"), attach(*a))[1]
         batchnorm.to_device = lambda *a: (self.pass_("recalibrate"), to_device(*a))[1]
 

@@ -9,7 +9,7 @@ from torch import nn
 import secateur as sc
 from secateur.core import RecipeError, SubjectError, Target
 from secateur.engine.fairness import leg_epochs, of_size, parameters_left
-from secateur.tasks import builtin_model
+from secateur.tasks import builtin_model, builtin_task
 
 DATA = [(torch.randn(4, 6), torch.zeros(4, dtype=torch.long))] * 7
 TASK = sc.Task(train=DATA, test=DATA)
@@ -52,8 +52,8 @@ def test_a_factory_that_ignores_the_width_is_named():
 
 def test_the_small_model_has_as_many_parameters_as_stay():
     model = mlp(1.0)
-    assert parameters_left(model, 0.75, None) == parameters(model) - 0.75 * (240 + 120)
-    assert parameters_left(model, None, "1:2") == parameters(model) - (240 + 120) / 2
+    assert parameters_left(model, builtin_task("digits"), 0.75, None) == parameters(model) - 0.75 * (240 + 120)
+    assert parameters_left(model, builtin_task("digits"), None, "1:2") == parameters(model) - (240 + 120) / 2
 
 
 @pytest.mark.parametrize("name", ["digits-cnn", "digits-mlp", "resnet20"])

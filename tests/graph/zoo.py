@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from secateur.core.errors import SubjectError
 from secateur.graph.capture import tensors_in
 from secateur.graph.coupling import Coupling
 from secateur.graph.find import couple
@@ -299,7 +300,7 @@ class FlattenedChannelsLast(nn.Module):
 # groups
 
 
-@subject(IMAGES, "channels 4", "channels 2", "channels 3")
+@subject(IMAGES, "groups 4", "channels 2", "channels 3")
 class GroupConv(Pictured):
     def __init__(self) -> None:
         super().__init__(12)
@@ -339,7 +340,7 @@ class Shuffle(nn.Module):
         return x.view(b, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(b, c, h, w)
 
 
-@subject(IMAGES, "channels 3", "channels 2", "channels 6")
+@subject(IMAGES, "channels 3", "groups 2", "channels 6")
 class ShuffledChannels(Pictured):
     def __init__(self) -> None:
         super().__init__(12)
@@ -349,11 +350,11 @@ class ShuffledChannels(Pictured):
         return self.mix(self.shuffle(self.stem(x)).relu())
 
 
-@subject(IMAGES, "channels 8", "channels 5")
+@subject(IMAGES, "channels 6", "channels 6")
 class ConvTranspose(Pictured):
     def __init__(self) -> None:
-        super().__init__(5)
-        self.stem, self.up, self.bn = conv(3, 8), nn.ConvTranspose2d(8, 5, 2, stride=2), nn.BatchNorm2d(5)
+        super().__init__(6)
+        self.stem, self.up, self.bn = conv(3, 6), nn.ConvTranspose2d(6, 6, 2, stride=2), nn.BatchNorm2d(6)
 
     def features(self, x: Tensor) -> Tensor:
         return self.bn(self.up(self.stem(x).relu())).relu()
@@ -585,12 +586,12 @@ class SharedKeys(nn.Module):
         return x[:, :, None].expand(b, heads, self.replicas, n, d).reshape(b, heads * self.replicas, n, d)
 
 
-@subject(WORDS, "hidden 8", "heads 2", "heads 3")
+@subject(WORDS, "hidden 8", "kv-groups 2", "heads 3")
 def grouped_queries_repeated() -> nn.Module:
     return Block(SharedKeys(2, by_torch=False))
 
 
-@subject(WORDS, "hidden 8", "heads 2", "heads 3")
+@subject(WORDS, "hidden 8", "kv-groups 2", "heads 3")
 def grouped_queries_of_torch() -> nn.Module:
     return Block(SharedKeys(2, by_torch=True))
 
@@ -830,7 +831,9 @@ def of_transformers(*names: str) -> list[Any]:
             del sys.modules["torchvision"]
 
 
-@subject(tokens(use_cache=False), "hidden 16", "heads 2", "hidden 20", "hidden 20")
+@subject(
+    tokens(use_cache=False), "hidden 16", "kv-groups 2", "kv-groups 2", "heads 2", "heads 2", "hidden 20", "hidden 20"
+)
 def llama() -> nn.Module:
     LlamaConfig, LlamaForCausalLM = of_transformers("LlamaConfig", "LlamaForCausalLM")
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
@@ -884,7 +887,7 @@ def t5() -> nn.Module:
     return LogitsOnly(T5ForConditionalGeneration(T5Config(vocab_size=20, dropout_rate=0.0, **sizes, **ends)))
 
 
-@subject(tokens(use_cache=False), "hidden 16", "heads 2", "hidden 20")
+@subject(tokens(use_cache=False), "hidden 16", "kv-groups 2", "heads 2", "hidden 20")
 def phi3() -> nn.Module:
     Phi3Config, Phi3ForCausalLM = of_transformers("Phi3Config", "Phi3ForCausalLM")
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 20}
@@ -908,15 +911,21 @@ def offered(coupling: Coupling) -> Counter[str]:
     return Counter(f"{family.kind} {family.size}" for family in coupling.families)
 
 
-def drawn(coupling: Coupling, g: torch.Generator) -> dict[str, Tensor]:
-    """A keep-set: a family stays whole, loses one unit, keeps one, or keeps any number of them; never none."""
-    found = {}
+def drawn(coupling: Coupling, g: torch.Generator, even: bool = False) -> dict[str, Tensor]:
+    """A keep-set: a family stays whole, loses one unit, keeps one, or keeps any number of them; never none.
+
+    Args:
+        even: families of equal size keep equal numbers; a forward function that has one attribute for the features of
+            queries and of values cannot do otherwise.
+    """
+    found, numbers = {}, {}
     for family in coupling.families:
         style = int(torch.randint(5, (), generator=g))
         order = torch.rand(family.size, generator=g).argsort()
         kept = {0: family.size, 1: family.size - 1, 2: 1}.get(style)
         if kept is None:
             kept = int(torch.randint(1, family.size + 1, (), generator=g))
+        kept = numbers.setdefault(family.size, kept) if even else kept
         if kept < family.size:
             found[family.name] = torch.zeros(family.size, dtype=torch.bool).index_fill(0, order[:kept], True)
     return found
@@ -964,17 +973,33 @@ def cut(name: str, keep: Mapping[str, Tensor], seed: int = 0) -> Outcome:
     return Outcome(model, call, surgery, distance(found, wanted), distance(found, littered))
 
 
-def random_cuts(seeds: Iterable[int], names: Iterable[str] = ()) -> list[tuple[int, str, str]]:
-    """One cut for each seed, of a model and with a keep-set that it draws; gives those that went wrong, and how."""
-    choice, wrong = list(names) or list(ZOO), []
+@dataclass
+class Tally:
+    """Of cuts at random: how many were right, by model those that were refused, and what went wrong."""
+
+    right: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+
+def random_cuts(seeds: Iterable[int], names: Iterable[str] = ()) -> Tally:
+    """One cut for each seed, of a model and with a keep-set that it draws, an even one if that is refused."""
+    choice, tally = list(names) or list(ZOO), Tally()
     for seed in seeds:
         g = torch.Generator().manual_seed(seed)
         name = choice[seed % len(choice)]
-        try:
-            made = cut(name, drawn(coupled(name)[1], g), seed)
-        except Exception as error:  # a model that no longer runs is what this looks for
-            wrong.append((seed, name, f"{type(error).__name__}: {str(error)[:300]}"))
-            continue
-        if not made.exact:
-            wrong.append((seed, name, f"off by {made.zeros:.1e}, with garbage {made.garbage:.1e}"))
-    return wrong
+        coupling = coupled(name)[1]
+        for even in (False, True):
+            try:
+                made = cut(name, drawn(coupling, g, even), seed)
+            except SubjectError:
+                tally.refused[name] += 1
+                continue
+            except Exception as error:  # a model that does not run is what this looks for
+                tally.wrong.append(f"{name}, seed {seed}: {type(error).__name__}: {str(error)[:300]}")
+                break
+            tally.right += made.exact
+            if not made.exact:
+                tally.wrong.append(f"{name}, seed {seed}: off by {made.zeros:.1e}, with garbage {made.garbage:.1e}")
+            break
+    return tally

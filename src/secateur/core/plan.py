@@ -94,7 +94,7 @@ def put_tensors_(model: nn.Module, pairs: Iterable[tuple[torch.Tensor, torch.Ten
     Sizes that the modules keep as attributes follow. One walk over the modules serves all pairs of (old, new).
     """
     pairs = list(pairs)
-    put = [nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new for old, new in pairs]
+    put = [_as_is(old, new) for old, new in pairs]
     new_of = {id(old): new for (old, _), new in zip(pairs, put, strict=True)}
     for module in model.modules():
         touched = False
@@ -106,6 +106,13 @@ def put_tensors_(model: nn.Module, pairs: Iterable[tuple[torch.Tensor, torch.Ten
         if touched:
             mend_sizes_(module)
     return put
+
+
+def _as_is(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """The new tensor as a parameter where the old one is one, and the new one not yet."""
+    if isinstance(old, nn.Parameter) and not isinstance(new, nn.Parameter):
+        return nn.Parameter(new, requires_grad=old.requires_grad)
+    return new
 
 
 def mend_sizes_(module: nn.Module) -> None:

@@ -37,7 +37,7 @@ def small_dense(dense: nn.Module, task: Task, config: Json, folder: Path, bench:
     if bench.narrow is None:
         raise RecipeError("nobody said how to make a narrower model", where="small_dense", mend="give a factory")
     seed = config["seed"]
-    width = of_size(bench.narrow, parameters_left(dense, config["sparsity"], config["structure"]))
+    width = of_size(bench.narrow, parameters_left(dense, task, config["sparsity"], config["structure"]))
     with seeded(seed):
         model = bench.narrow(width)
     longer = replace(task.training, epochs=task.training.epochs + config["heal"])

@@ -10,7 +10,7 @@ from secateur.core import Recipe, Task, registry
 
 from .bench import Bench
 from .fairness import leg_epochs
-from .methods import adapted, implied_target
+from .methods import adapted, implied_target, seeing
 from .prune import prune
 from .result import Result
 from .tensors import load_state
@@ -60,5 +60,6 @@ def _leg(model: nn.Module, task: Task, config: Json, from_dense: bool) -> float:
     # whoever begins at the initialisation may train for as long as the dense start was trained as well
     epochs = config["heal"] if from_dense else config["heal"] + task.training.epochs
     recipe = adapted(recipe, config["structure"], None)
+    recipe = seeing(recipe, model, task, next(iter(task.batches("test", shuffle=False))))
     target = implied_target(recipe, recipe.structure.find(model), config["sparsity"])
     return leg_epochs(task, recipe, target, epochs)

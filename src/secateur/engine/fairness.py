@@ -6,11 +6,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from secateur.core import Recipe, RecipeError, SubjectError, Target, Task
+from secateur.core import Recipe, RecipeError, SubjectError, Target, Task, fit_count, kept_count
 from secateur.scores import Magnitude
 from secateur.structures import Weights, structure
 
-from .methods import implied_target
+from .methods import implied_target, seeing
 
 Budget = Literal["equal", "own"]
 """Training: as many steps for all methods (up to one a leg), or `heal` epochs in each leg, as the papers do."""
@@ -33,15 +33,21 @@ def leg_epochs(task: Task, recipe: Recipe, target: Target, epochs: float) -> flo
     return steps // legs / task.epoch_steps()
 
 
-def parameters_left(model: nn.Module, sparsity: float | None, pattern: str | None) -> int:
+def parameters_left(model: nn.Module, task: Task, sparsity: float | None, pattern: str | None) -> int:
     """How many parameters stay when a structure loses a share: what a small dense model of equal size has.
 
     Args:
+        task: gives an example for structures that need one.
         sparsity: share of the structure's units that goes; None for a pattern that says so itself.
         pattern: a structure as a text; by default single weights of all matrices.
     """
     recipe = Recipe(Weights() if pattern is None else structure(pattern), score=Magnitude())
+    recipe = seeing(recipe, model, task, next(iter(task.batches("test", shuffle=False))))
     space = recipe.structure.find(model)
+    if "params" in space.totals:
+        share = implied_target(recipe, space, sparsity).sparsity
+        stay = {g.name: torch.arange(g.size) < fit_count(g, kept_count(share, g.lane)) for g in space}
+        return round(space.totals["params"](stay))
     prunable = sum(group.size * group.costs.get("params", 1.0) for group in space)
     removed = implied_target(recipe, space, sparsity).sparsity * prunable
     return round(sum(p.numel() for p in model.parameters()) - removed)

@@ -134,7 +134,8 @@ def implied_target(recipe: Recipe, space: Space, sparsity: float | None, cost: s
             mend="give it a subject that has what it prunes",
         )
     if cost:
-        total_of(space, cost)
+        if cost != "latency" or not space.totals:  # which is measured, not summed
+            total_of(space, cost)
         return Target(sparsity or 0.0, cost)
     implied = None
     if all(g.exact is not None for g in space):

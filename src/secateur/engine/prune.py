@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,21 @@ from secateur.core import (
     Structure,
     Target,
     Task,
+    device_of,
+    first_call,
+    first_sample,
     masks_of,
     registry,
     remove_masks_,
     to_device,
 )
 from secateur.recovery import FineTune
+from secateur.runtime import channel_multiple
 from secateur.schedules import OneShot
 
 from .base import describe
 from .checkpoint import load, load_keep, read_manifest
+from .latency import MeasuredLatency
 from .measure import measure, sparsity_report
 from .methods import adapted, as_recipe, implied_target, seeing
 from .pruner import DecisionMaker, keep_of
@@ -162,6 +168,9 @@ class _Job:
         """Everything that can be wrong with the call is found here."""
         if self.example is None and self.task is not None and isinstance(self.subject, nn.Module):
             self.example = next(iter(self.task.batches("test", shuffle=False)))
+        if cost == "latency" and getattr(self.recipe.structure, "multiple", 0) == 1:
+            blocked = replace(self.recipe.structure, multiple=channel_multiple(device_of(self.subject)))  # type: ignore[type-var]
+            self.recipe = replace(self.recipe, structure=blocked)
         self.recipe = seeing(self.recipe, self.subject, self.task, self.example)
         self.space: Space = self.recipe.structure.find(self.subject)
         self.target = implied_target(self.recipe, self.space, sparsity, cost)
@@ -217,7 +226,13 @@ class _Job:
         """Prune and heal, in place."""
         before = self._measure(self.subject)
         maker = DecisionMaker(
-            self.subject, self.recipe, self.target, task=self.task, batches=self.batches, seed=self.seed
+            self.subject,
+            self.recipe,
+            self.target,
+            task=self.task,
+            batches=self.batches,
+            seed=self.seed,
+            latency=self._latency(),
         )
         try:
             facts = self._act_(maker, device, folder)
@@ -261,6 +276,13 @@ class _Job:
             self.subject.to(device.name)
         for move in self.schedule.moves(self._still_clock(), self.target):
             maker.act_(move, 0)
+
+    def _latency(self) -> MeasuredLatency | None:
+        """What measures latency, where that is the target."""
+        if self.target.cost != "latency":
+            return None
+        call = first_call if self.task is None else self.task.call
+        return MeasuredLatency(self.subject, self.recipe.structure, first_sample(self.example), call)
 
     def _measure(self, subject: Any) -> dict[str, Any]:
         return measure(subject, self.task, self._example_inputs()) if isinstance(subject, nn.Module) else {}

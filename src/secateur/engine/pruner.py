@@ -30,6 +30,7 @@ from secateur.schedules import OneShot
 
 from .decide import decide
 from .fitting import Wanted, total_of
+from .latency import MeasuredLatency
 from .methods import as_recipe, implied_target, seeing
 
 
@@ -160,7 +161,9 @@ class DecisionMaker:
         task: Task | None,
         batches: int,
         seed: int,
+        latency: MeasuredLatency | None = None,
     ) -> None:
+        self._latency = latency
         self.subject = self.original = subject
         self.recipe, self.target = recipe, target
         self.plan = Plan()
@@ -187,6 +190,8 @@ class DecisionMaker:
             evidence = self._collect(structure.find(self.original), structure.rewrite_needs)
             self.plan += structure.rewrite_(self.original, Stats(evidence, seed=self._seed, step=step))
         space = structure.find(self.original)
+        if self._latency is not None:
+            space = self._latency.of(space, self.original)
         judge = move.score or self.recipe.solve or self.recipe.score
         assert judge is not None
         before = None if structure.cuts else self.keep

@@ -4,7 +4,7 @@ from .capture import capture
 from .coupling import Coupling, Family, Tag
 from .find import couple
 from .masked import masked_outputs
-from .proof import other_inputs, proven_cut_
+from .proof import otherwise, proven_cut_
 from .surgery import Cut, Surgery, cut_, follow, follow_
 from .tied import names_by_tensor
 
@@ -21,6 +21,6 @@ __all__ = [
     "follow_",
     "masked_outputs",
     "names_by_tensor",
-    "other_inputs",
+    "otherwise",
     "proven_cut_",
 ]

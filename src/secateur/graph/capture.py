@@ -95,8 +95,8 @@ def _on_fakes(model: nn.Module, call: Call) -> Graph:
     with still(model), quiet():
         swap_(model, lambda tensor: fake_like(tensor, fake))
         held = _register_all(recorder, model)
-        with fake, recorder.open():
-            output = call(Faking(model, fake, recorder))
+        with fake, recorder.open(), given(model, faking(fake, recorder)):
+            output = call(model)
         del held
         return _finished(recorder, output, "fake tensors")
 
@@ -112,27 +112,31 @@ def quiet() -> Iterator[None]:
         log.disabled = before
 
 
-class Faking:
-    """Stands for the model in the call, and turns its arguments into fake tensors."""
+@contextmanager
+def given(model: nn.Module, change: Callable[[Any], Any]) -> Iterator[None]:
+    """While it lasts, the model is given its arguments with every leaf changed, whoever calls it."""
+    handle = model.register_forward_pre_hook(
+        lambda _, args, kwargs: mapped((args, dict(kwargs)), change), prepend=True, with_kwargs=True
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
 
-    def __init__(self, model: nn.Module, fake: FakeTensorMode, tap: Tap) -> None:
-        self._model, self._fake, self._tap = model, fake, tap
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with self._tap.unseen():
-            made = mapped((args, kwargs), self._fake_of)
-        return self._model(*made[0], **made[1])
+def faking(fake: FakeTensorMode, tap: Tap) -> Callable[[Any], Any]:
+    """For `given`: tensors become fake ones, which a recorder notes as inputs."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def _fake_of(self, leaf: Any) -> Any:
+    def fake_of(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
-        made = fake_like(leaf, self._fake)
-        if isinstance(self._tap, Recorder):
-            self._tap.register(made, "input")
+        with tap.unseen():
+            made = fake_like(leaf, fake)
+        if isinstance(tap, Recorder):
+            tap.register(made, "input")
         return made
+
+    return fake_of
 
 
 def _register_all(recorder: Recorder, model: nn.Module) -> list[Tensor]:

@@ -113,8 +113,8 @@ class MaskedPass(Tap):
 
 def _parallel(recorded: Any, given: Any, change: Callable[[int, Tensor], Tensor]) -> Any:
     """The given arguments with each tensor changed, told the value that it was when the pass was recorded."""
-    if isinstance(recorded, Ref):
-        return change(recorded.value, given)
+    if isinstance(recorded, Ref):  # a mask made for fake tensors may be left out for real ones
+        return change(recorded.value, given) if isinstance(given, Tensor) else given
     if isinstance(recorded, tuple | list) and isinstance(given, tuple | list):
         made = [_parallel(r, g, change) for r, g in zip(recorded, given, strict=True)]
         return made if isinstance(given, list) else tuple(made)

@@ -4,7 +4,6 @@ Two passes of the dense model and two of the smaller one, on different inputs. I
 makes or carries a removed position is overwritten with large random numbers (the garbage test): it must change nothing.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,9 +11,8 @@ from torch import Tensor, nn
 
 from secateur.core.errors import NumericsError, SubjectError
 
-from .capture import Call, still, tensors_in
+from .capture import Call, given, still, tensors_in
 from .coupling import Coupling, Gone
-from .ir import mapped
 from .masked import Astray, masked_outputs
 from .surgery import Surgery, cut_
 
@@ -79,19 +77,22 @@ def difference(wanted: list[Tensor], found: list[Tensor]) -> str | None:
     return None
 
 
-def other_inputs(example: Any) -> Any:
-    """Inputs of the same shapes with other values."""
-    rng = torch.Generator().manual_seed(0)
+def otherwise(call: Call) -> Call:
+    """The same call with other values of the same shapes: whoever calls the model, it is given those."""
+    rng = torch.Generator()
 
     def other(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor) or not leaf.numel() or leaf.dtype == torch.bool:
             return leaf
         if leaf.is_floating_point():
-            spread = leaf.float().std(unbiased=False)
+            spread = leaf.detach().float().std(unbiased=False)
             noise = torch.randn(leaf.shape, generator=rng).to(leaf.device) * (spread if spread > 0 else 1)
-            return leaf.flip(0) + noise.to(leaf.dtype)
+            return leaf.detach().flip(0) + noise.to(leaf.dtype)
         return leaf.reshape(-1).roll(1).reshape(leaf.shape)
 
-    if isinstance(example, Mapping):
-        return {key: other_inputs(item) for key, item in example.items()}
-    return mapped(example, other)
+    def called(model: nn.Module) -> Any:
+        rng.manual_seed(0)
+        with given(model, other):
+            return call(model)
+
+    return called

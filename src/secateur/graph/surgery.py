@@ -18,6 +18,9 @@ from .coupling import Coupling, Gone
 from .trial import Mismatch, mends_of
 
 
+_PIECE = 1 << 20
+
+
 @dataclass(frozen=True, eq=False)
 class Cut:
     """One tensor of a cut: what it was, what it is, and which positions stayed in which dimension."""
@@ -25,6 +28,20 @@ class Cut:
     old: Tensor
     new: Tensor
     kept: Mapping[int, Tensor]
+
+
+def sliced(tensor: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
+    """The positions that stay, by dimension; rows in pieces, so that no half-cut copy of a large tensor ever exists."""
+    index = {dim: where.to(tensor.device) for dim, where in kept.items()}
+    made = tensor.new_empty([len(index[d]) if d in index else n for d, n in enumerate(tensor.shape)])
+    rows = index.pop(0, None)
+    step = max(1, _PIECE * len(tensor) // max(tensor.numel(), 1))
+    for start in range(0, len(made), step):
+        piece = tensor[start : start + step] if rows is None else tensor.index_select(0, rows[start : start + step])
+        for dim, where in index.items():
+            piece = piece.index_select(dim, where)
+        made[start : start + step] = piece
+    return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +79,11 @@ def cut_(model: nn.Module, call: Call, coupling: Coupling, gone: Gone) -> Surger
     kept: dict[str, dict[int, Tensor]] = {}
     for name, dim, stays in coupling.sites(gone):
         kept.setdefault(name, {})[dim] = torch.from_numpy(stays.nonzero()[0])
-    touched = {m.module for m in mends}
+    touched: dict[str, set[str]] = {}
+    for mend in mends:
+        touched.setdefault(mend.module, {"_qkv_same_embed_dim"}).add(mend.attribute)  # an attention that is cut sets it
     before = tuple(
-        (module, type(module), {m.attribute: getattr(module, m.attribute) for m in mends if m.module == path})
+        (module, type(module), {name: held for name, held in vars(module).items() if name in touched[path]})
         for path, module in model.named_modules()
         if path in touched
     )
@@ -72,10 +91,8 @@ def cut_(model: nn.Module, call: Call, coupling: Coupling, gone: Gone) -> Surger
     actions = []
     for name, dims in kept.items():
         old = named[name]
-        new = old.detach()
-        for dim, index in dims.items():
-            new = new.index_select(dim, index.to(new.device))
-        pairs.append((old, new.contiguous()))
+        new = sliced(old.detach(), dims)
+        pairs.append((old, new))
         actions.append(Resize(name, tuple(new.shape)))
     made = put_tensors_(model, pairs)
     cuts = tuple(Cut(old, new, dims) for (old, _), new, dims in zip(pairs, made, kept.values(), strict=True))
@@ -115,9 +132,7 @@ def follow_(optimizer: torch.optim.Optimizer) -> None:
 def _sliced(value: Any, shape: tuple[int, ...], kept: Mapping[int, Tensor]) -> Any:
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
         return value
-    for dim, index in kept.items():
-        value = value.index_select(dim, index.to(value.device))
-    return value
+    return sliced(value, kept)
 
 
 @cache

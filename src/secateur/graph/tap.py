@@ -36,6 +36,8 @@ COMPOSITES: dict[Any, str] = {
     torch.group_norm: "group_norm",
     F.rms_norm: "rms_norm",
     F.embedding: "embedding",
+    torch.matmul: "matmul",
+    Tensor.matmul: "matmul",
     F.scaled_dot_product_attention: "attention",
     F.multi_head_attention_forward: "multi_head_attention",
     cut_attention: "multi_head_attention",

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from secateur.core.plan import Mend, mend_sizes_
 
 from .align import Alignment
-from .capture import Call, Faking, fake_like, quiet, still, tensors_in
+from .capture import Call, fake_like, faking, given, quiet, still, tensors_in
 from .constants import constants
 from .coupling import Coupling, Gone
 from .ir import Node
@@ -136,8 +136,9 @@ class Trial:
             with still(self._model), self._resized(fake):
                 for mend in mends:
                     mend.replay_(self._model)
-                with fake or nullcontext(), checker.open(), quiet():
-                    self._call(Faking(self._model, fake, checker) if fake else self._model)
+                faked = given(self._model, faking(fake, checker)) if fake else nullcontext()
+                with fake or nullcontext(), checker.open(), quiet(), faked:
+                    self._call(self._model)
         except Misfit as misfit:
             return Misfit(misfit.node, misfit.why, checker.missed(misfit.node))
         except Exception as error:
@@ -258,9 +259,8 @@ def _holders(module: nn.Module, value: int) -> Iterator[Holder]:
                     yield name, place
 
 
-def _replaced(held: Any, place: int, value: int) -> Any:
-    made = [value if i == place else item for i, item in enumerate(held)]
-    return tuple(made) if isinstance(held, tuple) else made
+def _replaced(held: Any, place: int, value: int) -> tuple[int, ...]:
+    return tuple(value if i == place else item for i, item in enumerate(held))
 
 
 def mends_of(model: nn.Module, call: Call, coupling: Coupling, gone: Gone) -> list[Mend] | Mismatch:

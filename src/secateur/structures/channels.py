@@ -21,7 +21,7 @@ from secateur.core import (
     first_call,
     masks_of,
 )
-from secateur.graph import Coupling, Family, couple, cut_, follow, other_inputs, proven_cut_
+from secateur.graph import Coupling, Family, couple, cut_, follow, otherwise, proven_cut_
 
 Patterns = tuple[str, ...]
 Call = Callable[[Any], Any]
@@ -107,7 +107,7 @@ class Channels(Structure):
         sight = self._sight_of(subject)
         real = not any(p.is_meta for p in subject.parameters())
         if self.verify and real:
-            surgery = proven_cut_(subject, (sight.call, sight.other), coupling, gone)
+            surgery = proven_cut_(subject, (sight.call, otherwise(sight.call)), coupling, gone)
         else:
             surgery = cut_(subject, sight.call, coupling, gone)
         follow(surgery.cuts)
@@ -153,10 +153,6 @@ class _Sight:
         self.call = call
         self._found: weakref.WeakKeyDictionary[nn.Module, tuple[Any, Coupling]] = weakref.WeakKeyDictionary()
 
-    def other(self, model: Any) -> Any:
-        """The same call with other values."""
-        return self.call(_Otherwise(model))
-
     def coupling(self, model: nn.Module) -> Coupling:
         """The families of a model as it is now."""
         state = tuple((n, id(p), tuple(p.shape)) for n, p in model.named_parameters(remove_duplicate=False))
@@ -165,19 +161,6 @@ class _Sight:
             known = (state, couple(model, self.call))
             self._found[model] = known
         return known[1]
-
-
-class _Otherwise:
-    """Stands for a model in a call, and gives it other inputs of the same shapes."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._model(*other_inputs(args), **other_inputs(kwargs))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
 
 
 def _on(example: Any) -> Call:

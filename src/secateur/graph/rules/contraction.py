@@ -107,9 +107,7 @@ def matmul(flow: Flow, node: Node) -> None:
     flow.role(a, len(flow.shape(a)) - 1, Role.CONSUMER)
     flow.role(b, max(len(flow.shape(b)) - 2, 0), Role.CONSUMER)
     left, right = flow.all(a), flow.all(b)
-    lead: list[Dim] = []
-    for x, y in zip(left[:-2], right[:-2], strict=False):
-        lead.append(flow.equate(x, y))
+    lead = _broadcast(flow, a, b)
     if lead:
         flow.notes.heads += [labels for labels in lead if labels is not None]
     rows = left[-2:-1] if len(left) > 1 else []
@@ -128,6 +126,16 @@ def matmul(flow: Flow, node: Node) -> None:
     flow.set(node.outs[0], dims)
     out = flow.shape(node.outs[0])
     flow.product(*zip(out, dims, strict=True), (flow.shape(a)[-1], flow.dim(a, -1)))
+
+
+def _broadcast(flow: Flow, a: int, b: int) -> list[Dim]:
+    """The leading dimensions of a matrix product, aligned from the right; those of size 1 are repeated."""
+    found: list[Dim] = []
+    for d in range(-max(len(flow.shape(a)), len(flow.shape(b)), 2), -2):
+        there = [v for v in (a, b) if len(flow.shape(v)) >= -d and flow.shape(v)[d] > 1]
+        labels = [flow.dim(v, d) for v in there]
+        found.append(flow.equate(*labels) if len(labels) == 2 else labels[0] if labels else None)
+    return found
 
 
 def _added(node: Node) -> int | None:
