@@ -30,9 +30,7 @@ CUTS = int(os.environ.get("SECATEUR_CUTS", "200"))
 
 def later(names):
     """These models, with those that are known to lack something marked."""
-    return [
-        pytest.param(n, marks=pytest.mark.xfail(reason=LATER[n], strict=True)) if n in LATER else n for n in names
-    ]
+    return [pytest.param(n, marks=pytest.mark.xfail(reason=LATER[n], strict=True)) if n in LATER else n for n in names]
 
 
 def cut_at_random(name, seed=0):

@@ -77,7 +77,7 @@ class Training:
     clip: float | None = None
 
 
-def first_call(model: Callable[..., Any], batch: Batch) -> Any:
+def first_call(model: nn.Module, batch: Batch) -> Any:
     """The usual call: `model(**batch)` for a mapping, else `model(inputs)` with the batch's first part."""
     if isinstance(batch, Mapping):
         return model(**batch)

@@ -186,7 +186,7 @@ def _group(family: Family, named: Mapping[str, Tensor], structure: Channels) -> 
     return Group(
         family.name,
         (family.size,),
-        floor=min(structure.floor, family.size),
+        floor=min(structure.floor if whole else -(-structure.floor // multiple) * multiple, family.size),
         multiple=1 if whole else multiple,
         costs=costs,
         members=members,
