@@ -5,7 +5,7 @@ import torch
 
 import secateur as sc
 
-BUDGETS = [sc.budgets.Uniform(), sc.budgets.Global(), sc.budgets.ERK(), sc.budgets.WithFloor(sc.budgets.Global(), 3)]
+BUDGETS = [sc.budgets.Uniform(), sc.budgets.Global(), sc.budgets.WithFloor(sc.budgets.Global(), 3)]
 
 
 def cut(budget, structure, **target):
