@@ -9,8 +9,8 @@ from torch import nn
 from zoo import ZOO, Pictured, conv, coupled
 
 from secateur.core.errors import SubjectError
-from secateur.graph.find import couple
 from secateur.graph import surgery
+from secateur.graph.find import couple
 from secateur.graph.surgery import cut_
 from secateur.graph.trial import Mismatch
 

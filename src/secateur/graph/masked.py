@@ -22,7 +22,6 @@ from .ir import Node, Ref
 from .swap import swap_
 from .tap import Tap
 
-
 _NOISE = 65537
 """So many random numbers, over and over: a prime, so that no row of a tensor equals the next."""
 
