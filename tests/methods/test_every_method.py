@@ -11,6 +11,8 @@ from secateur.core import registry
 from secateur.tasks.digits import Images
 
 METHODS = sorted(registry.entries())
+CUTS = [m for m in METHODS if registry.get(m).recipe().structure.cuts]
+MASKS = [m for m in METHODS if m not in CUTS]
 SPARSITY = 0.6
 
 
@@ -52,15 +54,20 @@ def method(request):
     return request.param
 
 
+masking = pytest.mark.parametrize("method", MASKS, indirect=True)
+cutting = pytest.mark.parametrize("method", CUTS, indirect=True)
+
+
 def test_the_sparsity_is_exactly_what_was_asked(method):
     result = run(method)
-    sizes = {n: m.numel() for n, m in result.masks.items()}
+    sizes = {n: m.numel() for n, m in result.keep.masks.items()}
     per_group = sum(sc.core.kept_count(SPARSITY, n) for n in sizes.values())
     whole = sc.core.kept_count(SPARSITY, sum(sizes.values()))
     assert sum(result.keep.counts.values()) in {per_group, whole}
     assert result.sparsity["kept"] == sum(result.keep.counts.values())
 
 
+@masking
 def test_what_went_is_exactly_zero_in_the_model(method):
     result = run(method)
     parameters = dict(result.subject.named_parameters())
@@ -68,13 +75,40 @@ def test_what_went_is_exactly_zero_in_the_model(method):
     assert any(bool((parameters[n][mask] != 0).all()) for n, mask in result.masks.items())
 
 
+@cutting
+def test_what_went_is_cut_out_of_every_tensor_and_nothing_else_is(method):
+    result = run(method)
+    conv, hidden = result.keep.counts["conv"], result.keep.counts["hidden"]
+    shapes = {n: tuple(p.shape) for n, p in result.subject.named_parameters()}
+    assert shapes == {
+        "conv.weight": (conv, 1, 3, 3),
+        "conv.bias": (conv,),
+        "norm.weight": (conv,),
+        "norm.bias": (conv,),
+        "hidden.weight": (hidden, 4 * conv),
+        "hidden.bias": (hidden,),
+        "out.weight": (4, hidden),
+        "out.bias": (4,),
+    }
+    assert not result.masks and result.after["macs"] < result.before["macs"]
+
+
+@cutting
+def test_a_share_of_the_multiplications_is_met_as_nearly_as_whole_units_allow(method):
+    result = sc.prune(net(), method, macs=0.5, task=task())
+    one = result.before["macs"] * max(1 / n for n in (8, 16))
+    assert abs(result.after["macs"] - 0.5 * result.before["macs"]) <= one
+
+
+@masking
 def test_biases_and_norms_are_not_pruned(method):
     assert all(len(mask.shape) >= 2 for mask in run(method).masks.values())
 
 
 def test_a_floor_of_the_structure_holds(method):
-    result = run(method, structure=sc.structures.Weights(floor=40))
-    assert min(result.keep.counts.values()) >= 40
+    structure, floor = (sc.structures.Channels(floor=4), 4) if method in CUTS else (sc.structures.Weights(floor=40), 40)
+    result = run(method, structure=structure)
+    assert min(result.keep.counts.values()) >= floor
 
 
 def test_the_same_seed_gives_the_same_keep_and_the_same_weights(method):
@@ -101,9 +135,10 @@ def test_saving_and_loading_gives_the_same_model(method, tmp_path):
     assert state.keys() == result.subject.state_dict().keys()
     assert all(torch.equal(v, state[k]) for k, v in result.subject.state_dict().items())
     kept = sc.load_keep(tmp_path / "saved")
-    assert all(torch.equal(kept[n], mask) for n, mask in result.masks.items())
+    assert kept == result.keep if method in CUTS else all(torch.equal(kept[n], m) for n, m in result.masks.items())
 
 
+@masking
 def test_the_plain_class_loads_the_state_dict(method):
     fits = Net().load_state_dict(run(method).subject.state_dict(), strict=True)
     assert not fits.missing_keys and not fits.unexpected_keys
@@ -117,17 +152,19 @@ def test_bfloat16_models_stay_bfloat16(method):
     goal = sc.Task(**{**vars(goal), "call": cast, "model": lambda: Net().bfloat16()})
     result = sc.prune(net(torch.bfloat16), method, sparsity=SPARSITY, task=goal)
     assert {p.dtype for p in result.subject.parameters()} == {torch.bfloat16}
-    assert result.sparsity["sparsity"] == pytest.approx(SPARSITY, abs=0.01)
+    unit = 1 / sum(m.numel() for m in result.keep.masks.values())
+    assert result.sparsity["sparsity"] == pytest.approx(SPARSITY, abs=max(0.01, unit))
 
 
 def test_scores_leave_the_model_untouched(method):
     recipe = registry.get(method).recipe()
     model = net().train()
     before = copy.deepcopy(model.state_dict())
-    space = recipe.structure.find(model)
-    stats = sc.core.Stats(sc.calibration.collect(model, space, recipe.score.needs, task(), task().batches()))
+    x, _ = next(iter(task().batches()))
+    space = recipe.structure.seeing(lambda seen: seen(x)).find(model)
+    values = sc.calibration.collect(model, space.leaves(), recipe.score.needs, task(), task().batches())
     for group in space:
-        recipe.score(group, stats)
+        sc.scores.of_units(recipe.score)(group, sc.core.Stats(values))
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert model.training and all(p.grad is None for p in model.parameters())
 
@@ -158,7 +195,9 @@ def test_tied_parameters_are_pruned_and_reported_once(method):
     model = net()
     model.twin = model.hidden
     result = run(method, model)
-    assert sorted(result.masks) == ["conv.weight", "hidden.weight", "out.weight"]
+    assert sorted(result.masks) == ([] if method in CUTS else ["conv.weight", "hidden.weight", "out.weight"])
+    assert result.keep == run(method).keep
+    assert result.subject.twin is result.subject.hidden
 
 
 def test_its_recipe_is_plain_data(method):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secateur.core import Clock, Kind, RandomPick, RecipeError, Target
-from secateur.schedules import CubicGradual, Iterative, LinearGradual, OneShot, Rewinding
+from secateur.schedules import CubicGradual, Iterative, LinearGradual, OneShot, Rewinding, Stepwise
 from secateur.schedules.gradual import ramp
 from secateur.schedules.iterative import geometric
 from secateur.schedules.rewinding import levels
@@ -237,3 +237,18 @@ def test_rewinding_beyond_the_leg_is_refused(to):
 def test_rewinding_needs_training():
     with pytest.raises(RecipeError, match="no training between the prunings"):
         Rewinding().check(Clock(0, 0, 3), Target(0.5))
+
+
+@given(st.integers(1, 40), sparsity)
+def test_stepwise_cuts_lie_on_a_line_at_one_moment_and_end_at_the_target(steps, final):
+    found = moves(Stepwise(steps, at=3), Clock(0, 10), final)
+    assert [step for step, _ in found] == [3] * steps
+    assert [m.sparsity for _, m in found] == pytest.approx([final * (i + 1) / steps for i in range(steps)])
+    assert found[-1][1].sparsity == final
+
+
+def test_stepwise_refuses_no_cut_and_a_moment_after_the_training():
+    with pytest.raises(RecipeError, match="1 or more"):
+        Stepwise(0)
+    with pytest.raises(RecipeError, match="step 11 of 10"):
+        Stepwise(2, at=11).check(Clock(0, 10), Target(0.5))

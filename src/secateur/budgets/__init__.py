@@ -1,11 +1,25 @@
 """How much goes where? Counts that stay in every group, for one overall target."""
 
+from .cap import WithCap
 from .fixed import Fixed
 from .floor import WithFloor
 from .global_ import Global
+from .isomorphic import Isomorphic
 from .lamp import Lamp
 from .layer_rates import LayerRates
 from .random_graph import ER, ERK
 from .uniform import Uniform, UniformPlus
 
-__all__ = ["ER", "ERK", "Fixed", "Global", "Lamp", "LayerRates", "Uniform", "UniformPlus", "WithFloor"]
+__all__ = [
+    "ER",
+    "ERK",
+    "Fixed",
+    "Global",
+    "Isomorphic",
+    "Lamp",
+    "LayerRates",
+    "Uniform",
+    "UniformPlus",
+    "WithCap",
+    "WithFloor",
+]

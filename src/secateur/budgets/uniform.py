@@ -1,10 +1,22 @@
 """The same share everywhere."""
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from secateur.core import Budget, BudgetError, Counts, RecipeError, Space, Stats, Target, fit_count, kept_count
+from secateur.core import (
+    Budget,
+    BudgetError,
+    Counts,
+    Group,
+    RecipeError,
+    Space,
+    Stats,
+    Target,
+    fit_count,
+    kept_count,
+)
 
 from .apportion import apportion, from_densities, to_stay
 
@@ -27,7 +39,17 @@ class Uniform(Budget):
         if self.per == "row":
             rows = [g if g.exact is not None else replace(g, lanes=g.shape[0]) for g in space]
             space = Space(tuple(rows), space.skipped)
-        return space, {g.name: fit_count(g, kept_count(target.sparsity, g.lane)) for g in space}
+        return space, {g.name: fit_count(g, kept) for g, kept in _stays(space, evidence.sizes, target)}
+
+
+def _stays(space: Space, sizes: Mapping[str, int], target: Target) -> Iterator[tuple[Group, int]]:
+    """How many of each lane stay; where earlier cuts took some, the share is of what each group had at first."""
+    first = {g.name: sizes.get(g.name, g.size) for g in space}
+    share = target.sparsity
+    if any(g.size != first[g.name] for g in space):
+        share = round(1 - (1 - share) * space.size / sum(first.values()), 12)  # a half stays a half
+    for group in space:
+        yield group, kept_count(share, first[group.name] // group.lanes)
 
 
 @dataclass(frozen=True)

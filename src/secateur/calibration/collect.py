@@ -130,7 +130,16 @@ def _listening(model: nn.Module, group: Group, listen: Callable[[Group, Any], No
         yield
         return
     module, _ = owner_of(model, group.site.name)
-    view = _token_view(module, group.name)
+    view = _token_view(module)
+    if group.kind == "slices" and (view is None or group.site.tensor.dim() < 2):
+        yield  # of coupled units, only what has inputs is heard
+        return
+    if view is None:
+        raise SubjectError(
+            f"{type(module).__name__} has no view of its inputs as tokens",
+            where=f"group {group.name!r}",
+            mend="leave it out with exclude=[...], or use a score that reads weights or gradients",
+        )
 
     def hook(_: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
         listen(group, Forward(*view(inputs[0].detach(), outputs.detach())))
@@ -142,17 +151,13 @@ def _listening(model: nn.Module, group: Group, listen: Callable[[Group, Any], No
         handle.remove()
 
 
-def _token_view(module: nn.Module, name: str) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """How this module's input and output become `[tokens, in]` and `[tokens, out]`."""
+def _token_view(module: nn.Module) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    """How this module's input and output become `[tokens, in]` and `[tokens, out]`; None where they do not."""
     if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
         return lambda x, y: (x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]))
     if isinstance(module, nn.Conv2d) and module.groups == 1 and isinstance(module.padding, tuple):
         return lambda x, y: (_patches(module, x), y.flatten(2).transpose(1, 2).reshape(-1, y.shape[1]))
-    raise SubjectError(
-        f"{type(module).__name__} has no view of its inputs as tokens",
-        where=f"group {name!r}",
-        mend="leave it out with exclude=[...], or use a score that reads weights or gradients",
-    )
+    return None
 
 
 def _patches(module: nn.Conv2d, x: Tensor) -> Tensor:

@@ -90,6 +90,9 @@ from .plan import Mend as Mend
 from .plan import Plan as Plan
 from .plan import Resize as Resize
 from .protocols import (
+    Calibration as Calibration,
+)
+from .protocols import (
     Choice as Choice,
 )
 from .protocols import (

@@ -144,12 +144,35 @@ class Recovery(Protocol):
     """How is it healed? A frozen description; `begin` gives the hooks for one subject."""
 
     @property
+    def needs(self) -> tuple[Statistic, ...]:
+        """Statistics that `repaired` reads, collected before each move; none by default."""
+        return ()
+
+    @property
+    def needs_task(self) -> bool:
+        """Whether it is of no use without a task."""
+        return True
+
+    @property
     def needs_training(self) -> bool:
         """Whether it acts on training steps, so that a recipe without fine-tuning would leave it idle."""
         return False
 
+    def repaired(self, space: Space, keep: Keep, stats: Stats) -> Mapping[str, Tensor]:
+        """New values by tensor name, in the shapes of before, for what is about to go; none by default."""
+        return {}
+
     def begin(self, model: torch.nn.Module, task: Task) -> Healing:
         """Called once, before anything is pruned, with the dense model."""
+        ...
+
+
+@runtime_checkable
+class Calibration(Protocol):
+    """What statistics are collected on, where it is not the task's training data."""
+
+    def batches(self, model: torch.nn.Module, example: Any, seed: int) -> Iterable[Any]:
+        """Batches like the example."""
         ...
 
 

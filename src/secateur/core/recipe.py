@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from .errors import RecipeError
 from .judging import Budget, Score
 from .parts import part_name
-from .protocols import Recovery, Schedule, Solve, Structure
+from .protocols import Calibration, Recovery, Schedule, Solve, Structure
 from .select import Select, TopK
 
 
@@ -24,6 +24,7 @@ class Recipe:
         select: which units of a lane stay, given the count.
         schedule: when; None prunes once, before the first step of recovery.
         recovery: how it is healed.
+        calibration: what statistics are collected on; None takes the task's training data.
         allow_collapse: whether a group may lose all its units; an error by default.
 
     Raises:
@@ -37,6 +38,7 @@ class Recipe:
     select: Select = TopK()
     schedule: Schedule | None = None
     recovery: Sequence[Recovery] = ()
+    calibration: Calibration | None = None
     allow_collapse: bool = False
 
     def __post_init__(self) -> None:

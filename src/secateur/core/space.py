@@ -100,6 +100,22 @@ class Member:
     index: Tensor
     roles: frozenset[str]
 
+    @property
+    def tensor(self) -> Tensor:
+        """The live tensor, which the member never changes."""
+        assert self.group.site is not None
+        return self.group.site.tensor
+
+    @property
+    def is_parameter(self) -> bool:
+        """Whether it is learnt: a parameter, not a buffer."""
+        return isinstance(self.tensor, nn.Parameter)
+
+    @property
+    def is_bias(self) -> bool:
+        """Whether it is added to what comes in: one number for each position, called a bias."""
+        return self.tensor.dim() == 1 and "bias" in self.group.name.rpartition(".")[2]
+
 
 @dataclass(frozen=True, eq=False)
 class Group:

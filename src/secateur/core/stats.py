@@ -132,6 +132,7 @@ class Stats:
         values: finished statistics by (group name, statistic).
         scores: one value per unit by group name, `-inf` for what is already gone; filled before budgets are asked.
         keep: what stays at present, or None before the first decision.
+        sizes: units that each group had before anything went; a group that is missing is as large as ever.
         seed: of the run; `rng` derives one generator per group from it.
         step: of the clock. A draw that must differ from move to move puts it into its purpose.
     """
@@ -139,6 +140,7 @@ class Stats:
     values: Mapping[tuple[str, Statistic], Tensor] = field(default_factory=dict)
     scores: Mapping[str, Tensor] = field(default_factory=dict)
     keep: Keep | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
     step: int = 0
 

@@ -112,10 +112,12 @@ def _check_finite(group: Group, values: Tensor, name: str) -> None:
     if torch.isfinite(values.sum()) or torch.isfinite(values).all():  # the sum is cheap, and finite unless it overflows
         return
     bad = int((~torch.isfinite(values)).sum())
-    weights = group.site is not None and not torch.isfinite(group.weight).all()
+    tensors = [m.group for m in group.members] or [group]
+    broken = [t.name for t in tensors if t.site is not None and not torch.isfinite(t.weight).all()]
+    weights = broken and f"{name} on group {group.name!r}, tensor {broken[0]!r}"
     raise NumericsError(
         f"{bad} of {values.numel()} scores are NaN or infinite" + (": so are weights" if weights else ""),
-        where=f"{name} on group {group.name!r}",
+        where=weights or f"{name} on group {group.name!r}",
         mend="repair or reload the weights" if weights else "check the data and the loss, or prune in float32",
     )
 

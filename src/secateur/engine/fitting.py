@@ -20,10 +20,14 @@ class Wanted:
     Attributes:
         name: of the cost.
         most: in its own unit.
+        dense: what it cost before anything was cut, for messages.
+        last: whether this is the target itself, and not one of the steps to it.
     """
 
     name: str
     most: float
+    dense: float
+    last: bool = True
 
 
 def total_of(space: Space, name: str) -> Callable[[Mapping[str, Tensor]], float]:
@@ -60,7 +64,7 @@ def fitted(space: Space, wanted: Wanted, choose: Callable[[float], Choice]) -> C
         raise BudgetError(
             f"the smallest subject that this budget makes costs {least:.6g}, more than the {wanted.most:.6g} wanted",
             where=f"{wanted.name}=...",
-            mend=f"{wanted.name}={least / best_cost:.3g} or more, a lower floor, or fewer excluded groups",
+            mend=f"{wanted.name}={least / wanted.dense:.3g} or more, a lower floor, or fewer excluded groups",
         )
     under, under_cost = choice, least
     for _ in range(_STEPS):
@@ -82,9 +86,8 @@ def fitted(space: Space, wanted: Wanted, choose: Callable[[float], Choice]) -> C
         if abs(spent - wanted.most) <= _CLOSE * 0.05 * wanted.most or high - low < 0.25 / max(space.size, 1):
             break
     chosen, spent = _between(space, best, under, cost, wanted.most)
-    if abs(spent / wanted.most - 1) > _CLOSE:
-        dense = cost({})
-        asked, met = wanted.most / dense, spent / dense
+    if wanted.last and abs(spent / wanted.most - 1) > _CLOSE:
+        asked, met = wanted.most / wanted.dense, spent / wanted.dense
         _log.warning("%s=%.4g was asked for; the nearest that whole units allow is %.4g", wanted.name, asked, met)
     return chosen
 
@@ -117,8 +120,7 @@ def _least(
     high = share
     while found is None or high - low > fine:
         try:
-            found = choose(share)
-            low = share
+            found, low = choose(share), share
         except BudgetError:
             high = share
             if high < fine:

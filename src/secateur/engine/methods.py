@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from secateur import budgets, recovery, schedules, scores, structures
+from secateur import budgets, calibration, recovery, schedules, scores, structures
 from secateur.core import (
     Recipe,
     RecipeError,
@@ -163,6 +163,7 @@ _ROOMS = {
     "budget": budgets,
     "schedule": schedules,
     "recovery": recovery,
+    "calibration": calibration,
 }
 
 
@@ -170,7 +171,7 @@ def build_part(room: str, given: Any, where: str) -> Any:
     """A part of a recipe from plain data: a name, or `{name: {setting: value}}`.
 
     Args:
-        room: "structure", "score", "budget", "schedule" or "recovery".
+        room: "structure", "score", "budget", "schedule", "recovery" or "calibration".
         given: as YAML gives it.
     """
     name, settings = _name_and_settings(given, where)
@@ -179,8 +180,9 @@ def build_part(room: str, given: Any, where: str) -> Any:
     known = parts_of(_ROOMS[room])
     if name not in known:
         raise RecipeError(f"there is no {room} {name!r}", where=where, mend=nearest(name, known))
-    if room == "budget" and isinstance(settings.get("budget"), str | dict):
-        settings = settings | {"budget": build_part("budget", settings["budget"], f"{where}.budget")}
+    for part in _ROOMS.keys() & settings.keys():
+        if isinstance(settings[part], str | dict):
+            settings = settings | {part: build_part(part, settings[part], f"{where}.{part}")}
     return known[name](**validated(known[name], settings, where=f"{where}: {name}"))
 
 

@@ -178,9 +178,10 @@ class _Job:
         self.schedule: Schedule = self.recipe.schedule or OneShot()
         self.finetune = next((r for r in self.recipe.recovery if isinstance(r, FineTune)), None)
         self.trains = self.finetune is not None and isinstance(self.subject, nn.Module)
-        if self.recipe.recovery and self.task is None:
+        lost = [type(r).__name__ for r in self.recipe.recovery if r.needs_task and self.task is None]
+        if lost:
             raise RecipeError(
-                f"{type(self.recipe.recovery[0]).__name__} needs data, and there is no task",
+                f"{lost[0]} needs data, and there is no task",
                 where="sc.prune",
                 mend="pass task=sc.Task(train=..., test=...), or heal=0 with a recipe that has no recovery",
             )
@@ -230,6 +231,7 @@ class _Job:
             self.recipe,
             self.target,
             task=self.task,
+            example=self.example,
             batches=self.batches,
             seed=self.seed,
             latency=self._latency(),

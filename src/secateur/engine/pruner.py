@@ -86,7 +86,9 @@ class Pruner:
         self.space = self.recipe.structure.find(model)
         self.target = implied_target(self.recipe, self.space, sparsity)
         legs = self.schedule.legs(self.target)
-        self._core = DecisionMaker(model, self.recipe, self.target, task=task, batches=batches, seed=seed)
+        self._core = DecisionMaker(
+            model, self.recipe, self.target, task=task, example=example, batches=batches, seed=seed
+        )
         self.clock = Clock(0, total_steps // legs, legs, epoch_steps)
         self.schedule.check(self.clock, self.target)
         self._act()
@@ -159,6 +161,7 @@ class DecisionMaker:
         target: Target,
         *,
         task: Task | None,
+        example: Any,
         batches: int,
         seed: int,
         latency: MeasuredLatency | None = None,
@@ -169,7 +172,7 @@ class DecisionMaker:
         self.plan = Plan()
         self.keep: Keep | None = None
         self.history: list[dict[str, Any]] = []
-        self._task, self._batches, self._seed = task, batches, seed
+        self._task, self._example, self._batches, self._seed = task, example, batches, seed
         self._keeper: MaskKeeper | None = None
         self.kept: dict[str, int] = {}
         self.sizes: dict[str, int] = {}
@@ -195,10 +198,13 @@ class DecisionMaker:
         judge = move.score or self.recipe.solve or self.recipe.score
         assert judge is not None
         before = None if structure.cuts else self.keep
-        stats = Stats(self._collect(space, judge.needs), keep=before, seed=self._seed, step=step)
         self.sizes = {g.name: g.size for g in space} | self.sizes
+        evidence = self._collect(space, (*judge.needs, *(n for r in self.recipe.recovery for n in r.needs)))
+        stats = Stats(evidence, keep=before, sizes=self.sizes, seed=self._seed, step=step)
         with torch.no_grad():
             choice = decide(space, self.recipe, self._of_what_is_left(move, space), stats, self._wanted(move, space))
+            repairs = [r.repaired(space, choice.keep, stats) for r in self.recipe.recovery]
+            choice = replace(choice, values={n: v for part in (choice.values, *repairs) for n, v in part.items()})
         self.subject, plan = structure.apply_(self.original, choice)
         self.plan += plan
         self.keep = self._together(choice.keep)
@@ -223,7 +229,8 @@ class DecisionMaker:
             return None
         if self._dense_cost is None:
             self._dense_cost = total_of(space, name)({})
-        return Wanted(name, (1 - move.sparsity) * self._dense_cost)
+        last = move.sparsity >= self.target.sparsity
+        return Wanted(name, (1 - move.sparsity) * self._dense_cost, self._dense_cost, last)
 
     def _together(self, keep: Keep) -> Keep:
         """What stays of the units that there were at first."""
@@ -271,14 +278,18 @@ class DecisionMaker:
         needs = tuple(needs)
         if not needs:
             return {}
-        if self._task is None or not isinstance(self.subject, nn.Module):
+        calibration, task = self.recipe.calibration, self._task
+        if calibration is not None and self._example is not None and isinstance(self.subject, nn.Module):
+            found = list(calibration.batches(self.subject, self._example, self._seed))
+            return collect(self.subject, space.leaves(), needs, task or Task(train=found, test=found), found)
+        if task is None or not isinstance(self.subject, nn.Module):
             raise RecipeError(
                 f"{', '.join(type(n).__name__ for n in needs)} must be collected from data, and there is no task",
                 where=type(self.recipe.score or self.recipe.solve).__name__,
                 mend="pass task=sc.Task(train=..., test=...)",
             )
-        batches = islice(self._task.batches("train", epoch=0), self._batches)
-        return collect(self.subject, space.leaves(), needs, self._task, batches)
+        batches = islice(task.batches("train", epoch=0), self._batches)
+        return collect(self.subject, space.leaves(), needs, task, batches)
 
 
 def existing_keep(model: nn.Module, space: Space) -> Keep | None:

@@ -15,7 +15,7 @@ from secateur.core.validate import check_setting
 
 from .methods import build_part
 
-_ROOMS = ("structure", "score", "budget", "schedule")
+_ROOMS = ("structure", "score", "budget", "schedule", "calibration")
 _TARGETS = ("sparsity", "keep", "macs", "params", "bytes", "latency")
 _LONGEST = 1 << 20
 _LARGEST = 1 << 64

@@ -4,5 +4,6 @@ from .gradual import CubicGradual, LinearGradual
 from .iterative import Iterative
 from .oneshot import OneShot
 from .rewinding import Rewinding
+from .stepwise import Stepwise
 
-__all__ = ["CubicGradual", "Iterative", "LinearGradual", "OneShot", "Rewinding"]
+__all__ = ["CubicGradual", "Iterative", "LinearGradual", "OneShot", "Rewinding", "Stepwise"]

@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from secateur.core import Group, RecipeError, Score, Statistic, Stats
 
@@ -84,7 +84,7 @@ class Coupled(Score):
         values = [
             normalized(self.score(m.group, stats).reshape(-1)[m.index].sum(1), self.of_members)
             for m in group.members
-            if self._counts(m.group, m.roles)
+            if m.is_parameter and not m.roles.isdisjoint(self.roles) and (self.biases or not m.is_bias)
         ]
         if not values:
             raise RecipeError(
@@ -93,12 +93,6 @@ class Coupled(Score):
                 mend="add roles, or count biases",
             )
         return normalized(combined(torch.stack(values), self.over), self.normalize)
-
-    def _counts(self, member: Group, roles: frozenset[str]) -> bool:
-        assert member.site is not None
-        tensor = member.site.tensor
-        bias = tensor.dim() == 1 and "bias" in member.name.rpartition(".")[2]
-        return isinstance(tensor, nn.Parameter) and not roles.isdisjoint(self.roles) and (self.biases or not bias)
 
 
 def of_units(score: Score) -> Score:

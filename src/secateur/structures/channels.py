@@ -1,7 +1,8 @@
 """Coupled units: channels, heads, hidden units, widths. They are cut: the model becomes smaller and runs faster."""
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
@@ -97,19 +98,21 @@ class Channels(Structure):
         return Space(tuple(groups), {**coupling.frozen, **left}, totals)
 
     def apply_(self, subject: nn.Module, choice: Choice) -> tuple[nn.Module, Plan]:
-        """Cut the units out, in place; optimizers that hold the parameters follow at their next step."""
-        if choice.values:
-            raise SubjectError("new values come with a cut", where="Channels", mend="use a structure of weights")
+        """Cut the units out, in place; optimizers that hold the parameters follow at their next step.
+
+        New values are written before the cut, which is then proven against the model that has them.
+        """
         coupling = self._coupling(subject)
         gone = coupling.gone(choice.keep.masks)
         if not gone.any():
             return subject, Plan()
         sight = self._sight_of(subject)
         real = not any(p.is_meta for p in subject.parameters())
-        if self.verify and real:
-            surgery = proven_cut_(subject, (sight.call, otherwise(sight.call)), coupling, gone)
-        else:
-            surgery = cut_(subject, sight.call, coupling, gone)
+        with _written(subject, choice.values):
+            if self.verify and real:
+                surgery = proven_cut_(subject, (sight.call, otherwise(sight.call)), coupling, gone)
+            else:
+                surgery = cut_(subject, sight.call, coupling, gone)
         follow(surgery.cuts)
         return subject, surgery.plan
 
@@ -141,6 +144,21 @@ class Channels(Structure):
                 mend="fold them in first: sc.core.remove_masks_(model)",
             )
         return sight.coupling(subject)
+
+
+@contextmanager
+def _written(subject: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """New values in the subject's tensors, in place; the old ones come back where what follows fails."""
+    tensors = {name: subject.get_parameter(name).detach() for name in values}
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    for name, tensor in tensors.items():
+        tensor.copy_(values[name])
+    try:
+        yield
+    except BaseException:
+        for name, tensor in tensors.items():
+            tensor.copy_(before[name])
+        raise
 
 
 class _Sight:
@@ -196,4 +214,4 @@ def _rows(name: str, tensor: Tensor, dim: int) -> Group:
     axes = (dim, *(d for d in range(tensor.dim()) if d != dim))
     width = tensor.numel() // max(tensor.shape[dim], 1)
     site = Site(name, tensor, axes, 1, (1, width))
-    return Group(name, site.shape, site=site)
+    return Group(name, site.shape, site=site, kind="slices")

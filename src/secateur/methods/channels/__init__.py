@@ -1,0 +1,1 @@
+"""Methods that remove channels, heads and other coupled units."""
