@@ -151,6 +151,25 @@ def test_a_cut_that_is_refused_changes_nothing(monkeypatch):
     assert state(model) == before
 
 
+class OnePad(nn.Module):
+    """A shortcut that pads both sides by one attribute, beside a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.narrow, self.wide = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 3, 2, 1)
+        self.pad, self.head = 4, nn.Linear(16, 4)
+
+    def forward(self, x):
+        x = self.narrow(x).relu()
+        short = nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.pad, self.pad))
+        return self.head((self.wide(x) + short).mean((2, 3)))
+
+
+def test_what_one_attribute_pads_on_both_sides_stays_and_the_rest_of_the_stream_may_go():
+    x = torch.randn(2, 3, 8, 8)
+    assert [(f.name, f.size) for f in couple(OnePad(), lambda model: model(x)).families] == [("narrow", 8)]
+
+
 def test_features_of_queries_and_values_that_one_attribute_counts_go_together():
     _, coupling = coupled("attention")
     together = next(f for f in coupling.families if f.size == 3)

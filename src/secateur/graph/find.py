@@ -9,7 +9,7 @@ from torch import nn
 
 from .align import Alignment
 from .capture import Call, capture
-from .constants import sizes
+from .constants import padded, sizes
 from .coupling import Coupling, Family, Gone
 from .flow import Flow, tensors
 from .rules import RULES
@@ -151,6 +151,9 @@ def _freeze(coupling: Coupling, gone: Gone, found: Mismatch) -> None:
             continue
         told = list(sizes(node, coupling, gone))
         flow.index = number
+        if node.op == "constant_pad_nd" and told:
+            flow.freeze(list(padded(node, coupling)), "the forward function keeps how many positions it pads")
+            continue
         for value, dim in told if number == found.node or _changes(told, coupling, gone) else ():
             flow.freeze([flow.dim(value, dim)], f"the forward function keeps its size in {node.op!r}")
     if flow.algebra.version == before:
