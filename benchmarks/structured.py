@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from secateur.graph.capture import still
 from secateur.graph.find import couple
 from secateur.graph.masked import masked_outputs
 from secateur.graph.surgery import cut_
-from structured_cases import Case, cases, llama_1b
+from structured_cases import Case, cases, images, llama_1b
 from structured_sides import first_line, half, ours, parameters, theirs
 
 _MOST_MEMORY = 10 << 30
@@ -163,8 +164,8 @@ def tell_peak(what: str) -> None:
 
 
 def proof_cost(case: Case, repeats: int = 5) -> dict[str, Any]:
-    """Two masked passes, one with garbage, and two of the smaller model, in dense passes."""
-    model, call = case.model(), case.call()
+    """Two masked passes, one with garbage, and two of the smaller model, in dense passes of an image of 224."""
+    model, call = case.model(), replace(case, example=images(224)).call()
     coupling = couple(model, call)
     gone = coupling.gone(half(coupling))
     times: dict[str, list[float]] = {"dense": [], "masked": [], "garbage": [], "pruned": []}

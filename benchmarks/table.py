@@ -101,7 +101,7 @@ def _structured_rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
     mine, other = summary["ours"], summary.get("theirs")
     rows = []
     for key, name, target in (("median_s", "median", 1), ("p90_s", "ninth decile", 2.6), ("worst_s", "worst", 5)):
-        beside = f" (Torch-Pruning {other[key]:.2f} s on the {other['models']} that it ends)" if other else ""
+        beside = f" (Torch-Pruning {other[key]:.2f} s on the {other['models']} that it cuts)" if other else ""
         what = f"structured, {mine['models']} models of torchvision: {name}"
         rows.append((what, f"{mine[key]:.2f} s{beside}", f"≤ {target} s"))
     for name, target in _NAMED.items():

@@ -17,6 +17,9 @@ import secateur as sc
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
+CUT = ("prune", "builtin:digits-cnn", "-m", "magnitude", "--structure", "channels")
+
+
 def secateur(*arguments, cwd=None, check=None):
     done = subprocess.run(
         [sys.executable, "-m", "secateur", *map(str, arguments)],
@@ -72,6 +75,24 @@ def test_prune_saves_a_folder_that_loads_and_verifies(tmp_path):
     assert checked["verified"] == {"identical": True, "max_difference": 0.0}
 
 
+def test_what_prune_cuts_out_it_tells_as_costs_and_the_folder_verifies(tmp_path):
+    out = tmp_path / "small"
+    told = secateur(*CUT, "--macs", "0.5", "--input", "1,1,8,8", "-o", out, check=0).stdout
+    shares = dict(re.findall(r"^(parameters|MACs|bytes) .* \((.*)%\)$", told, flags=re.M))
+    assert shares.keys() == {"parameters", "MACs", "bytes"} and 48 < float(shares["MACs"]) < 52
+    assert re.search(r"^units +\d+ of 112 stay$", told, flags=re.M) and "sparsity" not in told
+    assert sc.load(out).conv3.out_channels < 64
+    checked = json.loads(secateur("inspect", out, "--verify", "--json", check=0).stdout)
+    assert checked["verified"]["identical"] is True
+
+
+def test_a_recipe_file_cuts_too(tmp_path):
+    text = "model: builtin:digits-mlp\ninput: 1,1,8,8\nmethod: magnitude\nstructure: hidden\nparams: 0.4\noutput: out\n"
+    (tmp_path / "r.yaml").write_text(text)
+    found = json.loads(secateur("run", "r.yaml", "--json", cwd=tmp_path, check=0).stdout)
+    assert 0.39 < found["after"]["params"] / found["before"]["params"] < 0.41
+
+
 def test_settings_on_the_command_line_are_those_of_the_method(tmp_path):
     arguments = (
         "prune",
@@ -118,6 +139,15 @@ def test_a_factory_in_a_file_is_a_model(tmp_path):
         (("compare", "builtin:digits-mlp", "-t", "builtin:digits", "-m", "lamp", "--budget", "fair"), 2, "no budget"),
         (("compare", "builtin:digits-mlp", "-t", "builtin:digits", "-m", "lamp", "--engine", "spark"), 2, "no engine"),
         (("prune", "builtin:digits-mlp", "--sparsity", "0.5"), 2, "--method"),
+        (("prune", "builtin:digits-mlp", "-m", "magnitude", "--macs", "0.5", "-o", "x"), 2, "no target of 'macs'"),
+        ((*CUT, "--macs", "0.5", "-o", "x"), 1, "--input 1,3,32,32"),
+        ((*CUT, "--macs", "0.5", "--params", "0.5", "-o", "x"), 2, "both macs and params"),
+        ((*CUT, "--macs", "1.5", "--input", "1,1,8,8", "-o", "x"), 2, "the share that stays"),
+        ((*CUT, "--macs", "0.5", "--input", "1,x", "-o", "x"), 2, "no list of numbers"),
+        ((*CUT, "--macs", "0.5", "--input", "1,3,8,8", "-o", "x"), 1, "does not run on the example"),
+        (("inspect", "builtin:digits-cnn", "--structure"), 2, "--input 1,3,32,32"),
+        (("inspect", "builtin:digits-cnn", "--structure", "--input", "1,nan"), 2, "no shape"),
+        (("inspect", "builtin:digits-cnn", "--structure", "--input", "99999,99999"), 2, "no shape"),
     ],
 )
 def test_wrong_usage_ends_with_one_clear_message(arguments, code, message, tmp_path):

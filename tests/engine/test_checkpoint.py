@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import secateur as sc
+from secateur.engine.verify import verify
 from secateur.tasks.models import DigitsCNN
 
 
@@ -477,3 +478,14 @@ def test_a_subset_of_samples_is_loaded_as_a_keep_and_not_as_a_model(tmp_path):
     assert int(sc.load_keep(folder)["samples"].sum()) == 5
     with pytest.raises(sc.CheckpointError, match="load_keep"):
         sc.load(folder)
+
+
+@pytest.mark.parametrize("width", [5, 7, 9, 11])
+def test_a_single_sample_gives_the_same_bits_wherever_the_file_has_its_tensors(tmp_path, width):
+    torch.manual_seed(width)
+    model = torch.nn.Sequential(torch.nn.Linear(16, width), torch.nn.ReLU(), torch.nn.Linear(width, 45))
+    result = sc.prune(model, "magnitude", structure="hidden", sparsity=0.3, example=torch.randn(1, 16))
+    loaded = sc.load(result.save(tmp_path / "odd"))
+    inputs = torch.randn(1, 16)
+    assert torch.equal(loaded(inputs), result.subject(inputs))
+    assert verify(tmp_path / "odd")["identical"]

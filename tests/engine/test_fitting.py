@@ -1,47 +1,41 @@
-"""Targets that are costs, met by trying shares."""
+"""Targets of a cost: floors, multiples and budgets together, and what is said when they cannot be met."""
 
 import pytest
 import torch
 
-from secateur.core import BudgetError, Choice, Group, Keep, Space
-from secateur.engine.fitting import Wanted, fitted
+import secateur as sc
 
-SIZES = (8, 16, 40)
-
-
-def space():
-    """Units cost 1 each; every group keeps one."""
-    groups = tuple(Group(f"g{i}", (n,), floor=1) for i, n in enumerate(SIZES))
-    cost = lambda keep: float(sum(int(keep[g.name].sum()) if g.name in keep else g.size for g in groups))  # noqa: E731
-    return Space(groups, totals={"units": cost})
+BUDGETS = [sc.budgets.Uniform(), sc.budgets.Global(), sc.budgets.WithFloor(sc.budgets.Global(), 3)]
 
 
-def choose(share):
-    """The first units of all groups together go, and no more than floors allow."""
-    stay = round((1 - share) * sum(SIZES))
-    if stay < len(SIZES):
-        raise BudgetError("floors", where="here", mend="less")
-    counts, left = [1] * len(SIZES), stay - len(SIZES)
-    for i, n in enumerate(SIZES):
-        counts[i] += min(left, n - 1)
-        left -= counts[i] - 1
-    return Choice(Keep({f"g{i}": torch.arange(n) < counts[i] for i, n in enumerate(SIZES)}))
+def cut(budget, structure, **target):
+    torch.manual_seed(0)
+    recipe = sc.Recipe(structure=structure, score=sc.scores.Magnitude(), budget=budget)
+    result = sc.prune(sc.tasks.builtin_model("digits-cnn"), recipe, example=torch.randn(2, 1, 8, 8), **target)
+    return {name: int(mask.sum()) for name, mask in result.keep.masks.items()}, result
 
 
-@pytest.mark.parametrize("most", [3, 4, 7, 20, 63, 64])
-def test_every_cost_down_to_that_of_the_floors_is_met(most):
-    chosen = fitted(space(), Wanted("units", most, 64), choose)
-    assert sum(chosen.keep.counts.values()) == most
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda b: type(b).__name__)
+@pytest.mark.parametrize("target", [{"sparsity": 0.4}, {"macs": 0.4}], ids=str)
+def test_every_budget_gives_multiples_where_the_structure_wants_them(budget, target):
+    stays, _ = cut(budget, sc.structures.Channels(multiple=8), **target)
+    assert all(n % 8 == 0 for n in stays.values())
 
 
-def test_less_than_the_floors_is_refused_and_says_how_much_there_can_be():
-    with pytest.raises(BudgetError, match=r"units=0\.0469 or more"):
-        fitted(space(), Wanted("units", 2, 64), choose)
+def test_a_floor_that_is_no_multiple_is_raised_to_one():
+    stays, _ = cut(sc.budgets.Uniform(), sc.structures.Channels(multiple=8, floor=12), sparsity=0.7)
+    assert stays == {"conv1": 16, "conv2": 16, "conv3": 16}
 
 
-def test_only_the_last_step_to_a_target_warns(caplog):
-    coarse = lambda share: choose(0.0 if share < 0.5 else 0.5)  # noqa: E731
-    fitted(space(), Wanted("units", 50, 64, last=False), coarse)
-    assert not caplog.records
-    fitted(space(), Wanted("units", 50, 64), coarse)
-    assert "units=0.7812 was asked for" in caplog.text
+@pytest.mark.parametrize("share", [0.05, 0.12, 0.3])
+def test_a_global_budget_reaches_targets_beyond_where_some_shares_are_forbidden(share):
+    _, result = cut(sc.budgets.Global(), sc.structures.Channels(), macs=share)
+    assert result.after["macs"] / result.before["macs"] == pytest.approx(share, rel=0.05)
+
+
+@pytest.mark.parametrize("budget", BUDGETS[:2], ids=lambda b: type(b).__name__)
+def test_the_error_names_a_share_that_can_be_met(budget):
+    with pytest.raises(sc.BudgetError, match=r"macs=0\.103 or more"):
+        cut(budget, sc.structures.Channels(floor=8), macs=0.1)
+    stays, _ = cut(budget, sc.structures.Channels(floor=8), macs=0.104)
+    assert min(stays.values()) == 8

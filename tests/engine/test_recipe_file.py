@@ -64,6 +64,10 @@ def test_a_recipe_written_by_us_reads_back_as_itself(tmp_path):
         ("model: m\nrecipe:\n  structure: weights\n  score: magnitude\n  budget: {erk: {pow: 1}}\n", 5, "'power'"),
         ("model: m\nmethod: gmp\nseed: &a 1\n", 3, "anchors"),
         ("model: m\nmethod: gmp\nmethod: imp\n", 3, "stands twice"),
+        ("model: m\nmethod: gmp\nsparsity: 0.5\nmacs: 0.5\n", 4, "both sparsity and macs are given"),
+        ("model: m\nmethod: gmp\nkeep: 0.5\nbytes: 0.5\n", 4, "both keep and bytes are given"),
+        ("model: m\nmethod: gmp\nlatency: fast\n", 3, "latency"),
+        ("model: m\nmethod: gmp\nparam: 0.5\n", 3, "did you mean 'params'"),
         ("model: m\nmethod: [\n", 3, "no YAML"),
         ("model: m\nmethod: gmp\nseed: !!python/object:os.system x\n", 3, "tags"),
     ],
@@ -73,6 +77,12 @@ def test_an_error_names_the_line_and_the_way_to_mend_it(tmp_path, text, line, me
         read_recipe(write(tmp_path, text))
     assert message in str(caught.value)
     assert f"line {line}" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["sparsity", "keep", "macs", "params", "bytes", "latency"])
+def test_a_target_of_each_kind_is_a_key(tmp_path, key):
+    file = read_recipe(write(tmp_path, f"model: m\nmethod: magnitude\nstructure: channels\n{key}: 0.5\n")).file
+    assert getattr(file, key) == 0.5
 
 
 @pytest.mark.parametrize("text", ["model: m\n", "model: m\nmethod: gmp\nrecipe: {structure: weights, score: random}\n"])

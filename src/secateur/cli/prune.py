@@ -25,7 +25,7 @@ def prune(
     shape: Annotated[
         str | None,
         typer.Option(
-            "--input", help="Shape of an input, for structures that cut and no task: 1,3,32,32; tokens: 1,16."
+            "--input", help="Shape of an example for structures that cut, without a task: 1,3,32,32; tokens: 1,16."
         ),
     ] = None,
     structure: Annotated[

@@ -32,6 +32,7 @@ from .unfilled import Unfilled
 
 _BITS, _VALUES, _BUFFER, _KEEP = ":bits", ":values", ":buffer", "keep:"
 _MODEL = "model.safetensors"
+_ALIGNED = 16
 _Unfit = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, OverflowError, AssertionError)
 """What a hostile but well-formed folder can make the code below it raise; `RecursionError` is a `RuntimeError`."""
 
@@ -140,7 +141,7 @@ class _Stored:
         if self._tensors is None:
             found = (self._file.map if self._mmap else self._file.read)(self._check.hasher)
             self._check.finish()
-            self._tensors = {name: t.to(self._device) for name, t in found.items()}
+            self._tensors = {name: _straight(t).to(self._device) for name, t in found.items()}
         return self._tensors
 
     def __enter__(self) -> "_Stored":
@@ -148,6 +149,11 @@ class _Stored:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def _straight(tensor: Tensor) -> Tensor:
+    """The tensor at an address as torch gives them: products of a vector round otherwise where it lies askew."""
+    return tensor.clone() if tensor.data_ptr() % _ALIGNED else tensor
 
 
 def _filled_from_meta(manifest: Mapping[str, Any], plan: Plan, stored: _Stored) -> nn.Module:

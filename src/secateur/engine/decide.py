@@ -26,6 +26,7 @@ from secateur.core import (
     Stats,
     Target,
     check_counts,
+    fit_count,
 )
 from secateur.scores import of_units
 
@@ -83,6 +84,11 @@ def _counts(space: Space, recipe: Recipe, move: Move, stats: Stats) -> tuple[Spa
         return space, {g.name: int(stats.keep[g.name].sum()) // g.lanes for g in space}
     budget = _budget(recipe, move)
     refined, counts = budget.allocate(space, stats, Target(move.sparsity))
+    # budgets share units out one by one, and some structures give them only in multiples
+    counts = {
+        **counts,
+        **{g.name: fit_count(g, counts[g.name]) for g in refined if g.multiple > 1 and g.name in counts},
+    }
     check_counts(refined, counts, where=type(budget).__name__)
     return refined, counts
 

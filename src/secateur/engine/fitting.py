@@ -59,7 +59,7 @@ def fitted(space: Space, wanted: Wanted, choose: Callable[[float], Choice]) -> C
     best, best_cost = choose(low), cost({})
     if best_cost <= wanted.most:
         return best
-    least, choice = _least(high, 0.25 / max(space.size, 1), choose, cost)
+    least, choice = _least(high, choose, cost, 0.25 / max(space.size, 1))
     if least > wanted.most * (1 + _CLOSE):
         raise BudgetError(
             f"the smallest subject that this budget makes costs {least:.6g}, more than the {wanted.most:.6g} wanted",
@@ -108,18 +108,23 @@ def _between(
 
 
 def _least(
-    share: float, fine: float, choose: Callable[[float], Choice], cost: Callable[[Mapping[str, Tensor]], float]
+    share: float, choose: Callable[[float], Choice], cost: Callable[[Mapping[str, Tensor]], float], fine: float
 ) -> tuple[float, Choice]:
-    """The cheapest choice that there is: floors may forbid the largest shares."""
-    low, high, found = 0.0, share, None
-    for _ in range(_STEPS):
+    """The cheapest choice that there is: floors may forbid the largest shares.
+
+    Args:
+        share: the largest.
+        fine: how near to the largest share that is not forbidden one must come.
+    """
+    found, low = None, 0.0
+    high = share
+    while found is None or high - low > fine:
         try:
             found, low = choose(share), share
         except BudgetError:
             high = share
-        if low == high or high - low < fine:
-            break
+            if high < fine:
+                found = choose(0.0)
+                break
         share = (low + high) / 2
-    if found is None:
-        found = choose(0.0)
     return cost(found.keep.masks), found

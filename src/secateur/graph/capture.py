@@ -214,7 +214,7 @@ def still(model: nn.Module) -> Iterator[None]:
 
 def _containers(module: nn.Module) -> list[tuple[Any, Any]]:
     """Dicts and lists that are attributes of a module, with their content: caches live there."""
-    return [(held, copy.copy(held)) for held in vars(module).values() if type(held) in (dict, list) and held]
+    return [(held, copy.copy(held)) for held in vars(module).values() if type(held) in (dict, list)]
 
 
 def fake_like(tensor: Tensor, fake: FakeTensorMode, shape: Sequence[int] | None = None) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from .coupling import Coupling, Gone
 from .flow import arguments, tensors
 from .ir import Node
+from .labels import Labels
 
 
 def constants(node: Node, coupling: Coupling, gone: Gone) -> Iterator[tuple[int, int]]:
@@ -33,6 +34,16 @@ def sizes(node: Node, coupling: Coupling, gone: Gone) -> Iterator[tuple[int, int
             for dim, n in enumerate(coupling.shape(value, gone)):
                 if n != coupling.flow.shape(value)[dim]:
                     yield value, dim
+
+
+def padded(node: Node, coupling: Coupling) -> Iterator[Labels]:
+    """The labels of the positions that a padding makes."""
+    for k in range(len(node.args[1]) // 2):
+        before, after = (max(n, 0) for n in node.args[1][2 * k : 2 * k + 2])
+        labels = coupling.flow.dim(node.outs[0], -1 - k)
+        if labels is not None:
+            yield labels[:before]
+            yield labels[len(labels) - after :]
 
 
 def _shape(node: Node, coupling: Coupling, gone: Gone) -> Iterator[tuple[int, int]]:

@@ -7,6 +7,7 @@ Where an operation computes something over all positions (a mean, a norm) it is 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from .flow import Role
 from .ir import Node, Ref
 from .swap import swap_
 from .tap import Tap
+
+_NOISE = 65537
+"""So many random numbers, over and over: a prime, so that no row of a tensor equals the next."""
 
 
 class Astray(Exception):
@@ -149,7 +153,7 @@ def _littered(model: nn.Module, coupling: Coupling, gone: Gone, seed: int | None
     if seed is None:
         yield
         return
-    rng = torch.Generator().manual_seed(seed)
+    pool = 100 * torch.randn(_NOISE, generator=torch.Generator().manual_seed(seed))
     values = coupling.graph.parameters()
     dirty: dict[str, Tensor] = {}
     named = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
@@ -160,8 +164,10 @@ def _littered(model: nn.Module, coupling: Coupling, gone: Gone, seed: int | None
             continue
         copy = dirty.get(name, tensor.detach()).clone()
         where = torch.from_numpy(np.flatnonzero(~stays)).to(copy.device)
-        noise = 100 * torch.randn(copy.index_select(dim, where).shape, generator=rng, dtype=torch.float64)
-        copy.index_copy_(dim, where, noise.to(copy))
+        shape = [*copy.shape[:dim], len(where), *copy.shape[dim + 1 :]]
+        count = prod(shape)
+        noise = pool.to(copy).expand(count // _NOISE + 1, _NOISE).reshape(-1)[:count].view(shape)
+        copy.index_copy_(dim, where, noise)
         dirty[name] = copy
     swapped = {id(named[name]): copy for name, copy in dirty.items()}
     swap_(model, lambda tensor: swapped.get(id(tensor), tensor))

@@ -195,7 +195,8 @@ def result_text(found: Mapping[str, Any]) -> str:
     for name, value in after.get("metrics", {}).items():
         lines.append(f"{name:<10} {before['metrics'][name]:.4f} -> {value:.4f}")
     if sparsity["skipped"]:
-        lines.append("skipped    " + "; ".join(_by_reason(sparsity["skipped"])))
+        reasons = _by_reason(sparsity["skipped"])
+        lines += [f"{'' if k else 'skipped':<10} {reason}" for k, reason in enumerate(reasons)]
     if "folder" in found:
         lines.append(f"saved      {found['folder']} ({human(found['bytes_on_disk'])}B)")
     return "\n".join(lines)

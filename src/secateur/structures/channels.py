@@ -131,7 +131,7 @@ class Channels(Structure):
             raise SubjectError(
                 "there is no example to run the model on, and coupled units are found by running it",
                 where=f"Channels on {type(subject).__name__}",
-                mend="pass example=inputs (or a task) to sc.prune, or call find(model, example)",
+                mend="pass example=inputs (or a task) to sc.prune; on the command line, --input 1,3,32,32 or --task",
             )
         return sight
 
@@ -201,7 +201,7 @@ def _group(family: Family, named: Mapping[str, Tensor], structure: Channels) -> 
     return Group(
         family.name,
         (family.size,),
-        floor=min(structure.floor, family.size),
+        floor=min(structure.floor if whole else -(-structure.floor // multiple) * multiple, family.size),
         multiple=1 if whole else multiple,
         costs=costs,
         members=members,
