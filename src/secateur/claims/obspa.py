@@ -19,6 +19,7 @@ def _pruned(seed: int, method: str, **settings: object) -> dict[str, float]:
     against="spa",
     expect=higher("accuracy", by=0.05),
     differs="ResNet-20 on CIFAR-10, a quarter of the MACs removed; for each seed other noise and 2,000 test images",
+    finding="59 % against 49 %, where the dense network has 92 %: noise helps, and is no replacement for inputs.",
 )
 def noise_is_enough(seed: int, method: str) -> dict[str, float]:
     """Untrained after the cut, and with noise for data, it keeps 5 points more than L1 scores without a refit."""
@@ -31,6 +32,8 @@ def noise_is_enough(seed: int, method: str) -> dict[str, float]:
     expect=higher("accuracy"),
     differs="ResNet-20 on CIFAR-10, a quarter of the MACs removed; for each seed other noise, 256 images with batch "
     "norm recalibrated on them, and 2,000 test images",
+    finding="87 % against 59 %. The images also bring the batch-norm statistics up to date, which noise cannot; how "
+    "much of the gain is theirs was not measured.",
 )
 def images_beat_noise(seed: int, method: str) -> dict[str, float]:
     """256 training images keep at least as much accuracy as noise."""
