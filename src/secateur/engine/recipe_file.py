@@ -16,6 +16,7 @@ from secateur.core.validate import check_setting
 from .methods import build_part
 
 _ROOMS = ("structure", "score", "budget", "schedule", "calibration")
+_OPTIONAL = ("budget", "schedule", "calibration")
 _TARGETS = ("sparsity", "keep", "macs", "params", "bytes", "latency")
 _LONGEST = 1 << 20
 _LARGEST = 1 << 64
@@ -209,6 +210,8 @@ def _recipe(given: dict[str, Any], lines: Lines, path: Path) -> Recipe:
         where = _place(path, lines, ("recipe", key))
         if key not in known:
             raise RecipeError(f"there is no key {key!r}", where=where, mend=nearest(str(key), known))
+        if value is None and key in _OPTIONAL:
+            continue
         if key == "allow_collapse":
             if not isinstance(value, bool):
                 raise RecipeError(f"allow_collapse is {value!r}", where=where, mend="true or false")
