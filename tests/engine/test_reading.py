@@ -7,13 +7,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load, load_file, save, save_file
 from torch import nn
 
 import secateur as sc
 from secateur.engine import manifest as manifest_module
 from secateur.engine.reading import TensorFile, read_tensors
-from secateur.engine.tensors import pack_bits, unpack_bits
+from secateur.engine.tensors import aligned, pack_bits, unpack_bits
 
 TYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool]
 
@@ -61,6 +61,13 @@ def test_a_file_that_changes_later_does_not_change_the_tensors(tmp_path, size):
     assert bool((x == 1).all())
     x += 1
     assert bool((x == 2).all())
+
+
+@given(st.integers(1, 40))
+def test_an_aligned_file_holds_the_same_and_its_data_begins_at_a_multiple_of_64(length):
+    content = aligned(save({"x" * length: torch.arange(5.0)}))
+    assert (8 + int.from_bytes(content[:8], "little")) % 64 == 0
+    assert torch.equal(load(content)["x" * length], torch.arange(5.0))
 
 
 def test_the_metadata_is_that_of_the_file(tmp_path):

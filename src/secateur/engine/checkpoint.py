@@ -27,7 +27,7 @@ from .manifest import read_manifest as read_manifest
 from .manifest import write_manifest as write_manifest
 from .reading import Layout, TensorFile
 from .rng import rng_state, set_rng_state
-from .tensors import pack_bits, unpack_bits
+from .tensors import aligned, pack_bits, unpack_bits
 from .unfilled import Unfilled
 
 _BITS, _VALUES, _BUFFER, _KEEP = ":bits", ":values", ":buffer", "keep:"
@@ -58,7 +58,7 @@ def save_tensors(folder: Path, model: nn.Module, masks: Mapping[str, Tensor]) ->
             tensors[name] = own.clone()
     for name, buffer in _outside_state(model).items():
         tensors[name + _BUFFER] = buffer.detach().cpu().contiguous().clone()
-    (folder / _MODEL).write_bytes(save(tensors))
+    (folder / _MODEL).write_bytes(aligned(save(tensors)))
     return aliases
 
 

@@ -37,6 +37,17 @@ def unpack_bits(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(bits).reshape(shape).to(packed.device)
 
 
+def aligned(content: bytes) -> bytes:
+    """A safetensors file whose data begins at a multiple of 64 bytes: its header ends with as many spaces as it takes.
+
+    Mapped tensors of usual sizes then lie at addresses that need no copy.
+    """
+    length = int.from_bytes(content[:8], "little")
+    spaces = -(8 + length) % 64
+    header = content[8 : 8 + length] + b" " * spaces
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
+
+
 def save_state(path: Path, state: Any) -> None:
     """Write nested dicts, lists and tuples of tensors and plain values; the file appears whole or not at all."""
     tensors: dict[str, Tensor] = {}
