@@ -16,7 +16,7 @@ quickstart: $(VENV)/.run
 	  --methods magnitude,global-mp,lamp,gmp,imp --sparsity 0.8,0.9,0.95 --seeds 3 --heal 3 --small-dense \
 	  -o runs/quickstart
 	$(ONE_THREAD) $(BIN)/secateur compare builtin:digits-cnn --task builtin:digits --structure channels \
-	  --methods magnitude,global-mp --sparsity 0.25,0.5 --seeds 3 --heal 3 --small-dense -o runs/quickstart-channels
+	  --methods magnitude,depgraph,spa --sparsity 0.25,0.5 --seeds 3 --heal 3 --small-dense -o runs/quickstart-channels
 
 test: $(VENV)/.dev
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m "not gpu"
