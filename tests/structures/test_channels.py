@@ -276,6 +276,18 @@ def test_pruning_in_a_loop_of_ones_own_reaches_the_target(model, images):
     assert model.down.weight.shape[:2] == (keep.counts["down"], keep.counts["stem"])
 
 
+def test_a_loop_of_ones_own_can_aim_at_a_cost(images):
+    model = wide()
+    inputs = torch.randn(8, 20)
+    recipe = sc.Recipe(structure=Channels(), score=sc.scores.Magnitude(2), schedule=sc.schedules.CubicGradual(every=2))
+    before = sum(p.numel() for p in model.parameters())
+    pruner = sc.Pruner(model, recipe, total_steps=6, params=0.5, example=inputs)
+    for _ in range(6):
+        pruner.step()
+    pruner.finalize()
+    assert sum(p.numel() for p in model.parameters()) / before == pytest.approx(0.5, rel=0.01)
+
+
 def test_schedules_that_bring_weights_back_are_refused(model, images):
     task = sc.tasks.builtin_task("digits")
     with pytest.raises(sc.RecipeError, match="what is cut out is gone"):

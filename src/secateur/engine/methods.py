@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from torch import Tensor, nn
@@ -75,6 +76,22 @@ def adapted(
         others = tuple(r for r in recipe.recovery if not isinstance(r, FineTune))
         recipe = replace(recipe, recovery=(new, *others))
     return recipe
+
+
+def one_target(**given: float | None) -> tuple[float | None, str]:
+    """The share that goes, and of what cost; of units, where that is empty."""
+    asked = {name: value for name, value in given.items() if value is not None}
+    if len(asked) > 1:
+        names = " and ".join(asked)
+        raise RecipeError(f"both {names} are given, and each is a target", where="the call", mend="give one of them")
+    if not asked or "sparsity" in asked:
+        return asked.get("sparsity"), ""
+    ((name, stays),) = asked.items()
+    if not 0 < stays <= 1:
+        what = f"{name} is {stays}, but the share that stays lies in (0, 1]"
+        raise RecipeError(what, where=f"{name}=...", mend=f"{name}=0.5")
+    gone = float(1 - Decimal(repr(stays)))  # 1 - 0.1 in binary is not the 0.9 that the user means
+    return gone, "" if name == "keep" else name
 
 
 def seeing(recipe: Recipe, subject: Any, task: Task | None, example: Any) -> Recipe:

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ from .base import describe
 from .checkpoint import load, load_keep, read_manifest
 from .latency import MeasuredLatency
 from .measure import measure, sparsity_report
-from .methods import adapted, as_recipe, implied_target, seeing
+from .methods import adapted, as_recipe, implied_target, one_target, seeing
 from .pruner import DecisionMaker, keep_of
 from .result import Result, provenance
 from .runfolder import RunFolder
@@ -105,7 +104,7 @@ def prune(
     if isinstance(method, str):
         built = registry.get(method).recipe(**settings)
         if not isinstance(built, Recipe):
-            target = Target(_one_target(sparsity=sparsity, keep=keep)[0] or 0.0)
+            target = Target(one_target(sparsity=sparsity, keep=keep)[0] or 0.0)
             result = built.run(subject, task, target, run)
             assert isinstance(result, Result)
             return result
@@ -115,7 +114,7 @@ def prune(
     recipe = adapted(recipe, structure, heal, recovery)
     job = _Job(subject, recipe, entry.id if entry else None, task, example, seed, batches)
     costs = {"macs": macs, "params": params, "bytes": bytes, "latency": latency}
-    job.prepare(*_one_target(sparsity=sparsity, keep=keep, **costs))
+    job.prepare(*one_target(sparsity=sparsity, keep=keep, **costs))
     if run is None:
         return job.run_(Device(device, mixed_precision), None)
     where = {"device": device, "mixed_precision": mixed_precision}
@@ -128,22 +127,6 @@ def prune(
             result.save(folder.result, overwrite=True)
             folder.clear()
         return result
-
-
-def _one_target(**given: float | None) -> tuple[float | None, str]:
-    """The share that goes, and of what cost; of units, where that is empty."""
-    asked = {name: value for name, value in given.items() if value is not None}
-    if len(asked) > 1:
-        names = " and ".join(asked)
-        raise RecipeError(f"both {names} are given, and each is a target", where="sc.prune", mend="give one of them")
-    if not asked or "sparsity" in asked:
-        return asked.get("sparsity"), ""
-    ((name, stays),) = asked.items()
-    if not 0 < stays <= 1:
-        what = f"{name} is {stays}, but the share that stays lies in (0, 1]"
-        raise RecipeError(what, where=f"{name}=...", mend=f"{name}=0.5")
-    gone = float(1 - Decimal(repr(stays)))  # 1 - 0.1 in binary is not the 0.9 that the user means
-    return gone, "" if name == "keep" else name
 
 
 class _Job:

@@ -31,7 +31,7 @@ from secateur.schedules import OneShot
 from .decide import decide
 from .fitting import Wanted, total_of
 from .latency import MeasuredLatency
-from .methods import as_recipe, implied_target, seeing
+from .methods import as_recipe, implied_target, one_target, seeing
 
 
 class Pruner:
@@ -55,6 +55,7 @@ class Pruner:
         recipe: a recipe, or a method's id.
         total_steps: optimizer steps of the whole training.
         sparsity: share removed at the end; only N:M structures and Fixed budgets do without.
+        macs, params, bytes: instead of a sparsity, the share of the model's cost that remains, for structures that cut.
         epoch_steps: optimizer steps in an epoch, for schedules written in epochs.
         task: where scores that need data read it; not needed for magnitude.
         example: a batch or inputs, for structures that cut; by default the task's first test batch. After a cut your
@@ -73,6 +74,9 @@ class Pruner:
         *,
         total_steps: int,
         sparsity: float | None = None,
+        macs: float | None = None,
+        params: float | None = None,
+        bytes: float | None = None,
         epoch_steps: int | None = None,
         task: Task | None = None,
         example: Any | None = None,
@@ -84,7 +88,8 @@ class Pruner:
             example = next(iter(task.batches("test", shuffle=False)))
         self.recipe = seeing(self.recipe, model, task, example)
         self.space = self.recipe.structure.find(model)
-        self.target = implied_target(self.recipe, self.space, sparsity)
+        asked = one_target(sparsity=sparsity, macs=macs, params=params, bytes=bytes)
+        self.target = implied_target(self.recipe, self.space, *asked)
         legs = self.schedule.legs(self.target)
         self._core = DecisionMaker(
             model, self.recipe, self.target, task=task, example=example, batches=batches, seed=seed
