@@ -1,6 +1,7 @@
 """Recipe files: YAML, validated at the door into the same classes that Python uses; errors name line and key."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ _OPTIONAL = ("budget", "schedule", "calibration")
 _TARGETS = ("sparsity", "keep", "macs", "params", "bytes", "latency")
 _LONGEST = 1 << 20
 _LARGEST = 1 << 64
+_DEEPEST = 100
+_BRACKETS = re.compile(r"[\[\]{}]")
 
 
 class RunFile(BaseModel):
@@ -85,7 +88,20 @@ def read_recipe(path: str | Path) -> Loaded:
 Lines = Mapping[tuple[Any, ...], int]
 
 
+def _check_depth(text: str, path: Path) -> None:
+    """Refuse brackets nested deeper than any recipe, before a scanner spends a time on them that grows as the square."""
+    depth = 0
+    for line, content in enumerate(text.splitlines(), 1):
+        for bracket in _BRACKETS.findall(content):
+            depth += 1 if bracket in "[{" else -1
+            if depth > _DEEPEST:
+                raise RecipeError(
+                    "it is no YAML: it is nested too deep", where=f"{path}, line {line}", mend="mend the line"
+                )
+
+
 def _parse(text: str, path: Path) -> tuple[dict[str, Any], Lines]:
+    _check_depth(text, path)
     lines: dict[tuple[Any, ...], int] = {}
     try:
         for token in yaml.scan(text, Loader=yaml.SafeLoader):
