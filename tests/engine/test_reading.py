@@ -63,6 +63,11 @@ def test_a_file_that_changes_later_does_not_change_the_tensors(tmp_path, size):
     assert bool((x == 2).all())
 
 
+def test_bits_of_a_mask_of_a_million_dimensions_are_refused_at_once():
+    with pytest.raises(ValueError, match="1000000 dimensions"):
+        unpack_bits(torch.zeros(1, dtype=torch.uint8), (4, 12) * 500_000)
+
+
 @given(st.integers(1, 40))
 def test_an_aligned_file_holds_the_same_and_its_data_begins_at_a_multiple_of_64(length):
     content = aligned(save({"x" * length: torch.arange(5.0)}))

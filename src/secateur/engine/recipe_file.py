@@ -89,7 +89,7 @@ Lines = Mapping[tuple[Any, ...], int]
 
 
 def _check_depth(text: str, path: Path) -> None:
-    """Refuse brackets nested deeper than any recipe, before a scanner spends a time on them that grows as the square."""
+    """Refuse brackets nested deeper than any recipe: a scanner takes a time for them that grows as the square."""
     depth = 0
     for line, content in enumerate(text.splitlines(), 1):
         for bracket in _BRACKETS.findall(content):

@@ -21,6 +21,7 @@ from secateur.core.files import unwritable
 from .reading import TensorFile
 
 _TREE = "tree"
+_MOST_DIMS = 64
 
 
 def pack_bits(mask: Tensor) -> Tensor:
@@ -30,6 +31,8 @@ def pack_bits(mask: Tensor) -> Tensor:
 
 def unpack_bits(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The inverse of `pack_bits`. Raises `ValueError` where the bytes are not as many as the shape needs."""
+    if len(shape) > _MOST_DIMS:  # whose product would be a number of millions of digits
+        raise ValueError(f"a mask of {len(shape)} dimensions")
     count = math.prod(shape)
     if packed.dtype != torch.uint8 or packed.numel() != -(-count // 8):
         raise ValueError(f"{packed.numel()} values of {packed.dtype} are no bits of a mask of shape {shape}")
