@@ -2,7 +2,7 @@
 
 Each cut draws a model and a keep-set, and is compared with both masked references in float64: consumers that read
 zeros, and the same with large random numbers where the removed positions are made. A refusal is an error of ours that
-changes nothing; the keep-set is then drawn again with equal numbers for families of equal size.
+changes nothing, and is counted by model.
 """
 
 import logging
