@@ -31,11 +31,16 @@ class Astray(Exception):
 
 
 class MaskedPass(Tap):
-    """One pass of the dense model with consumers reading zeros."""
+    """One pass of the dense model with consumers reading zeros.
 
-    def __init__(self, model: nn.Module, coupling: Coupling, gone: Gone) -> None:
+    Args:
+        in_weights: multiply what goes by zero instead of reading zero, where the weights are smaller than what they
+            read: the same, as long as what goes is finite.
+    """
+
+    def __init__(self, model: nn.Module, coupling: Coupling, gone: Gone, *, in_weights: bool) -> None:
         super().__init__(model)
-        self._coupling, self._gone = coupling, gone
+        self._coupling, self._gone, self._in_weights = coupling, gone, in_weights
         self._alignment = Alignment(coupling.graph)
         notes = coupling.flow.notes
         self._acting = {*notes.consumed, *notes.statistics}
@@ -48,6 +53,8 @@ class MaskedPass(Tap):
         if number in self._coupling.flow.notes.statistics:
             return self._over_those_that_stay(node, func, args, kwargs)
         reads = self._coupling.flow.notes.consumed.get(number)
+        if reads and self._in_weights and (weighed := self._weighed(op, args, reads)) is not None:
+            return func(*weighed, **kwargs)
         if reads:
             args, kwargs = _parallel(
                 (node.args, dict(node.kwargs)), (args, kwargs), lambda v, t: self._zeroed(v, t, reads)
@@ -76,6 +83,16 @@ class MaskedPass(Tap):
                 self._check_length(tensor, dim, stays)
                 tensor = tensor.index_fill(dim, (~stays).nonzero().flatten().to(tensor.device), 0)
         return tensor
+
+    def _weighed(self, op: str, args: tuple[Any, ...], reads: list[tuple[int, int]]) -> tuple[Any, ...] | None:
+        """The arguments of a plain layer with zeros in its weight, at the positions of its *input* that go."""
+        if op not in ("linear", "conv") or len(reads) != 1 or len(args) < 2 or args[1].dim() < 2:
+            return None
+        stays = self._stays(*reads[0])
+        if stays is None or args[1].shape[1] != len(stays) or args[1].numel() >= args[0].numel():
+            return None
+        self._check_length(args[0], reads[0][1], stays)
+        return (args[0], args[1].index_fill(1, (~stays).nonzero().flatten().to(args[1].device), 0), *args[2:])
 
     def _check_length(self, tensor: Tensor, dim: int, stays: Tensor) -> None:
         if tensor.shape[dim] != len(stays):
@@ -140,7 +157,7 @@ def masked_outputs(
     Raises:
         Astray: the pass does other operations than the recorded one.
     """
-    masked = MaskedPass(model, coupling, gone)
+    masked = MaskedPass(model, coupling, gone, in_weights=garbage is None)
     with still(model), _littered(model, coupling, gone, garbage), masked.open():
         found = list(tensors_in(call(model)))
         masked.finish()
