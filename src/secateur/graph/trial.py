@@ -31,6 +31,7 @@ _AHEAD = 4
 _VIEWS = frozenset(
     ["view", "_unsafe_view", "expand", "clone", "permute", "transpose", "unsqueeze", "squeeze", "slice", "select"]
 )
+_PACKED = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight")
 Holder = tuple[str, int | None]
 """An attribute of a module, and the place in it where it is a sequence."""
 
@@ -185,11 +186,11 @@ class Trial:
                     yield Mend(node.module, attribute, new)
 
     def _packed(self, node: Node, module: nn.MultiheadAttention) -> Iterator[Mend]:
-        weight = self._coupling.graph.parameters()[f"{node.module}.out_proj.weight"]
-        outer, inner = self._coupling.shape(weight, self._gone)
-        dense = self._coupling.flow.shape(weight)
-        if (outer, inner) != dense:
-            yield Mend(node.module, "num_heads", inner // module.head_dim)
+        values, path = self._coupling.graph.parameters(), f"{node.module}." if node.module else ""
+        names = [path + name for name in _PACKED if path + name in values]
+        shapes = {name: self._shape(values[name]) for name in names}
+        if any(shapes[name] != self._coupling.flow.shape(values[name]) for name in names):
+            yield Mend(node.module, "num_heads", shapes[f"{path}out_proj.weight"][1] // module.head_dim)
 
     def _guesses(self, number: int) -> Iterator[list[Mend]]:
         """Assignments of changed constants of a node to attributes, near modules first; alike modules alike."""
