@@ -40,6 +40,9 @@ def rows(name: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
             return times + peaks
         case "cli_start":
             return [(f"start: {k}", f"{f['cpu_s']:.3f} s", f"≤ {f['target_s']} s") for k, f in figures.items()]
+        case "keepsets":
+            told = f"{len(figures['wrong'])} wrong, {sum(figures['refused'].values())} refused"
+            return [(f"{figures['cuts']} cuts at random of {figures['models']} models", told, "0 wrong")]
         case "kill":
             differ = len(figures["stories_that_differ"])
             return [(f"{figures['kills']} kills in {figures['stories']} stories", f"{differ} differ", "0")]
