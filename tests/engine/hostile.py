@@ -589,6 +589,10 @@ YAML = (
 )  # fmt: skip
 
 
+HARMLESS = {"<<: {model: m}\nmethod: gmp\n": "m", 'model: "\\ud800"\nmethod: gmp\n': "\ud800"}
+"""Odd ways to name a model, which is looked for later; by text, the name that is read."""
+
+
 def make_recipe(path: Path) -> None:
     path.write_text(RECIPE)
 

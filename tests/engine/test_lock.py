@@ -53,6 +53,12 @@ def test_a_folder_in_use_is_refused_by_process_and_host_and_left_whole(tmp_path,
     assert contents(tmp_path / "run") == before
 
 
+def owner_told(folder):
+    """Process id and start of the owner that the lock names."""
+    told = json.loads((folder / ".lock").read_text())
+    return told["pid"], told["started"]
+
+
 def test_the_folder_of_a_killed_owner_is_taken_over(tmp_path, owner):
     owner.send_signal(signal.SIGKILL)
     owner.wait()
@@ -64,7 +70,8 @@ def test_the_folder_of_a_killed_owner_is_taken_over(tmp_path, owner):
 
 def test_a_reused_process_id_is_not_taken_for_the_owner(tmp_path):
     left_by(lock_module.platform.node(), tmp_path / "run")
-    RunFolder(tmp_path / "run", CONFIG).close()
+    with RunFolder(tmp_path / "run", CONFIG):
+        assert owner_told(tmp_path / "run") == (os.getpid(), lock_module.psutil.Process().create_time())
 
 
 def test_the_lock_of_another_host_is_never_taken_over_and_the_error_says_how(tmp_path):
@@ -116,7 +123,9 @@ def test_a_fork_that_outlives_its_owner_does_not_keep_the_folder(tmp_path):
             os._exit(0)
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
-    RunFolder(tmp_path / "run", CONFIG).close()
+    assert owner_told(tmp_path / "run")[0] == pid
+    with RunFolder(tmp_path / "run", CONFIG):
+        assert owner_told(tmp_path / "run")[0] == os.getpid()
     os.close(write)
     os.close(read)
 

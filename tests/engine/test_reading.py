@@ -64,7 +64,7 @@ def test_a_file_that_changes_later_does_not_change_the_tensors(tmp_path, size):
 
 
 def test_bits_of_a_mask_of_a_million_dimensions_are_refused_at_once():
-    with pytest.raises(ValueError, match="1000000 dimensions"):
+    with pytest.raises(ValueError, match="no shape"):
         unpack_bits(torch.zeros(1, dtype=torch.uint8), (4, 12) * 500_000)
 
 

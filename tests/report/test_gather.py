@@ -142,7 +142,7 @@ def test_a_value_of_another_kind_anywhere_in_a_row_is_no_crash(comparison, value
         file.write_text(json.dumps({**row, key: value}))
         assert len(gather([comparison]).runs) == 14
     file.write_text(json.dumps(dict.fromkeys(row, value)))
-    write_report(comparison, tmp_path / "r.html")
+    assert "</html>" in write_report(comparison, tmp_path / "r.html").read_text()
 
 
 @pytest.mark.parametrize("value", ODD, ids=lambda v: type(v).__name__)
@@ -152,16 +152,16 @@ def test_a_value_of_another_kind_in_the_comparison_or_a_result_is_no_crash(compa
     told = json.loads((comparison / "comparison.json").read_text())
     for key in told.keys() - {"format", "cells"}:
         (comparison / "comparison.json").write_text(json.dumps({**told, key: value}))
-        gather([comparison])
+        assert len(gather([comparison]).runs) == 14
     odd = {**dict.fromkeys(told, value), "format": 1, "cells": told["cells"]}
     (comparison / "comparison.json").write_text(json.dumps(odd))
     saved = first_cell(comparison) / "run" / "result"
     manifest = json.loads((saved / "secateur.json").read_text())
     for key in manifest.keys() - {"format", "sha256"}:
         synthetic.seal(saved, {**manifest, key: value})
-        gather([comparison, saved])
+        assert len(gather([comparison, saved]).runs) >= 14  # the saved result may be left out, and is told of then
     synthetic.seal(saved, {**dict.fromkeys(manifest, value), "format": 1})
-    write_report([comparison, saved], tmp_path / "r.html")
+    assert "</html>" in write_report([comparison, saved], tmp_path / "r.html").read_text()
 
 
 def test_a_file_larger_than_its_kind_can_be_is_not_read(tmp_path):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from .errors import SecateurError, does_not_run
 from .space import Group, Space
 from .task import first_call, in_eval_mode
 
@@ -41,6 +42,9 @@ def macs_by_module(model: nn.Module, example: Any, call: Call = first_call) -> d
     Args:
         example: a batch as the task gives it, or the inputs alone (a tensor, a tuple, a mapping of arguments).
         call: how a batch becomes a model call, as in `Task`.
+
+    Raises:
+        SubjectError: the model does not run on the example.
     """
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops})
     fused = torch.backends.mha.get_fastpath_enabled()
@@ -48,6 +52,10 @@ def macs_by_module(model: nn.Module, example: Any, call: Call = first_call) -> d
     try:
         with torch.no_grad(), in_eval_mode(model), counter:
             call(model, example)
+    except SecateurError:
+        raise
+    except Exception as error:  # a forward function raises whatever it likes
+        raise does_not_run(model, error) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     root = type(model).__name__

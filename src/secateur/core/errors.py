@@ -20,6 +20,16 @@ class SubjectError(SecateurError, TypeError):
     """This model, graph or data set cannot be pruned so."""
 
 
+def does_not_run(subject: object, error: Exception) -> SubjectError:
+    """The error for an example that a subject does not run on."""
+    told = (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return SubjectError(
+        f"the model does not run on the example: {told}",
+        where=f"{type(subject).__name__}.forward",
+        mend="pass an example that it accepts, in the form in which it takes its inputs",
+    )
+
+
 class BudgetError(SecateurError, ValueError):
     """The target cannot be met: floors, multiples, N:M, layer collapse."""
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from .errors import CheckpointError
 
+MOST_ELEMENTS = 1 << 40  # 4 TB in float32: beyond any tensor, far below what overflows
+_MOST_DIMENSIONS = 64
+
 
 def open_plain(path: Path) -> int:
     """A handle to a plain file; a link, a device or a pipe is a `CheckpointError`, and nothing waits for it."""
@@ -44,6 +47,24 @@ def unwritable(path: Path, error: OSError) -> CheckpointError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     mend = "free some space, or choose another place" if full else "choose a place that can be written"
     return CheckpointError(str(error), where=str(path), mend=mend)
+
+
+def shape_of(told: object) -> tuple[int, ...]:
+    """The shape of a tensor as a file tells it: few dimensions, none negative, and no more elements than can be.
+
+    Raises:
+        ValueError: anything else, before numbers of millions of digits are multiplied.
+    """
+    if not isinstance(told, list | tuple) or len(told) > _MOST_DIMENSIONS:
+        raise ValueError(f"a {type(told).__name__} that is no shape")
+    elements = 1
+    for size in told:
+        if type(size) is not int or not 0 <= size <= MOST_ELEMENTS:
+            raise ValueError(f"a dimension of {str(size)[:40]}")
+        elements *= max(size, 1)
+    if elements > MOST_ELEMENTS:
+        raise ValueError(f"a tensor of more than {MOST_ELEMENTS} elements")
+    return tuple(told)
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 Actions are a closed set of plain data: a saved folder can name an action, never code.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from .attention import CutAttention
 from .errors import CheckpointError
+from .files import MOST_ELEMENTS, shape_of
 from .masks import MASK_SUFFIX, attach_mask_, owner_of
 
 
@@ -213,9 +213,6 @@ def _plain(fields: dict[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
 
-_MOST_ELEMENTS = 1 << 40  # 4 TB in float32: beyond any tensor, far below what overflows
-
-
 def _action(entry: object) -> Action:
     if not isinstance(entry, Mapping):
         raise _damaged(entry)
@@ -223,8 +220,10 @@ def _action(entry: object) -> Action:
         case {"do": "mask", "tensor": str(tensor), **rest} if not rest:
             return Mask(tensor)
         case {"do": "resize", "tensor": str(tensor), "shape": list(shape), **rest} if not rest:
-            if all(map(_is_size, shape)) and math.prod(shape) <= _MOST_ELEMENTS:
-                return Resize(tensor, tuple(shape))
+            try:
+                return Resize(tensor, shape_of(shape))
+            except ValueError as error:
+                raise _damaged(entry) from error
         case {"do": "mend", "module": str(module), "attribute": str(attribute), "value": value, **rest} if not rest:
             sizes = value if isinstance(value, list) else [value]
             if all(map(_is_size, sizes)) and attribute.isidentifier() and not attribute.startswith("_"):
@@ -233,7 +232,7 @@ def _action(entry: object) -> Action:
 
 
 def _is_size(value: object) -> bool:
-    return type(value) is int and 0 <= value <= _MOST_ELEMENTS
+    return type(value) is int and 0 <= value <= MOST_ELEMENTS
 
 
 def _damaged(entry: object) -> CheckpointError:

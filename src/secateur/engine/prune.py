@@ -100,12 +100,13 @@ def prune(
         RecipeError, SubjectError, BudgetError, NumericsError, CheckpointError: with what, where and how to mend it.
             Before any of the first two, nothing was changed.
     """
+    costs = {"macs": macs, "params": params, "bytes": bytes, "latency": latency}
+    share, cost = one_target(sparsity=sparsity, keep=keep, **costs)
     entry = registry.get(method).entry if isinstance(method, str) else None
     if isinstance(method, str):
         built = registry.get(method).recipe(**settings)
         if not isinstance(built, Recipe):
-            target = Target(one_target(sparsity=sparsity, keep=keep)[0] or 0.0)
-            result = built.run(subject, task, target, run)
+            result = built.run(subject, task, Target(share or 0.0, cost), run)
             assert isinstance(result, Result)
             return result
         recipe = built
@@ -113,8 +114,7 @@ def prune(
         recipe = as_recipe(method, **settings)
     recipe = adapted(recipe, structure, heal, recovery)
     job = _Job(subject, recipe, entry.id if entry else None, task, example, seed, batches)
-    costs = {"macs": macs, "params": params, "bytes": bytes, "latency": latency}
-    job.prepare(*one_target(sparsity=sparsity, keep=keep, **costs))
+    job.prepare(share, cost)
     if run is None:
         return job.run_(Device(device, mixed_precision), None)
     where = {"device": device, "mixed_precision": mixed_precision}

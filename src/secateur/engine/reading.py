@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from secateur.core.files import once, open_plain, unreadable
+from secateur.core.files import once, open_plain, shape_of, unreadable
 
 _TYPES = {
     "BOOL": torch.bool,
@@ -37,7 +37,7 @@ _TYPES = {
     "F64": torch.float64,
     "C64": torch.complex64,
 }
-_MOST_HEADER, _MOST_DIMENSIONS, _MOST_SIZE = 16 << 20, 32, 1 << 62
+_MOST_HEADER, _MOST_SIZE = 16 << 20, 1 << 62
 _CHUNK, _HUGE_PAGE = 1 << 18, 2 << 20
 
 
@@ -166,13 +166,12 @@ def _parse(head: bytes, size: int) -> tuple[dict[str, Layout], dict[str, str]]:
 
 
 def _layout(name: str, entry: Mapping[str, Any]) -> Layout:
-    dtype, shape, (begin, end) = _TYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
-    numbers = (*shape, begin, end)
-    if len(shape) > _MOST_DIMENSIONS or not all(type(n) is int and 0 <= n < _MOST_SIZE for n in numbers):
-        raise ValueError(f"tensor {name[:80]!r} has an impossible shape or place")
+    dtype, shape, (begin, end) = _TYPES[entry["dtype"]], shape_of(entry["shape"]), entry["data_offsets"]
+    if not all(type(n) is int and 0 <= n < _MOST_SIZE for n in (begin, end)):
+        raise ValueError(f"tensor {name[:80]!r} has an impossible place")
     if end - begin != math.prod(shape) * dtype.itemsize or begin % dtype.itemsize:
         raise ValueError(f"tensor {name[:80]!r} does not fit its place")
-    return Layout(dtype, tuple(shape), begin, end)
+    return Layout(dtype, shape, begin, end)
 
 
 def _block(size: int) -> Any:

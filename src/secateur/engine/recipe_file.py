@@ -1,5 +1,6 @@
 """Recipe files: YAML, validated at the door into the same classes that Python uses; errors name line and key."""
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -135,9 +136,11 @@ def _parse(text: str, path: Path) -> tuple[dict[str, Any], Lines]:
 
 
 def _check_plain(value: Any, at: tuple[Any, ...], lines: Lines, path: Path) -> None:
-    """Keys are text, and numbers are of a size that can be printed in an error."""
+    """Keys are text, and numbers are finite and of a size that can be printed in an error."""
     if isinstance(value, int) and abs(value) >= _LARGEST:
         raise RecipeError("the number is too large", where=_place(path, lines, at), mend="give a smaller one")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"{value} is no number", where=_place(path, lines, at), mend="give a finite one")
     if isinstance(value, dict):
         odd = [key for key in value if not isinstance(key, str)]
         if odd:

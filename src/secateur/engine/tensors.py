@@ -16,12 +16,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from secateur.core import CheckpointError
-from secateur.core.files import unwritable
+from secateur.core.files import shape_of, unwritable
 
 from .reading import TensorFile
 
 _TREE = "tree"
-_MOST_DIMS = 64
 
 
 def pack_bits(mask: Tensor) -> Tensor:
@@ -31,9 +30,7 @@ def pack_bits(mask: Tensor) -> Tensor:
 
 def unpack_bits(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The inverse of `pack_bits`. Raises `ValueError` where the bytes are not as many as the shape needs."""
-    if len(shape) > _MOST_DIMS:  # whose product would be a number of millions of digits
-        raise ValueError(f"a mask of {len(shape)} dimensions")
-    count = math.prod(shape)
+    count = math.prod(shape_of(shape))
     if packed.dtype != torch.uint8 or packed.numel() != -(-count // 8):
         raise ValueError(f"{packed.numel()} values of {packed.dtype} are no bits of a mask of shape {shape}")
     bits = np.unpackbits(packed.flatten().cpu().numpy(), count=count, bitorder="little").view(np.bool_)

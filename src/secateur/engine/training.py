@@ -145,7 +145,9 @@ class Trainer:
             self.curve.add(self.done, float(loss.detach()))
         self.accelerator.backward(loss)
         if self.training.clip is not None:
-            self.accelerator.clip_grad_norm_(self._wrapped.parameters(), self.training.clip)
+            self.accelerator.clip_grad_norm_(self._wrapped.parameters(), self.training.clip)  # unscales as well
+        elif self.healings:
+            self.accelerator.unscale_gradients(self.optimizer)  # fp16: hooks see gradients as they are
         for healing in self.healings:
             healing.before_step_()
         self.optimizer.step()

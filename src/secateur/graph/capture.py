@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from secateur.core.errors import SubjectError
+from secateur.core.errors import SubjectError, does_not_run
 
 from .ir import Graph, Node, Ref, Value, mapped
 from .swap import swap_
@@ -81,11 +81,7 @@ def capture(model: nn.Module, call: Call) -> Graph:
     except SubjectError:
         raise
     except Exception as error:
-        raise SubjectError(
-            f"the model does not run on the example: {_first_line(error)}",
-            where=f"{type(model).__name__}.forward",
-            mend="pass an example that it accepts, in the form in which it takes its inputs",
-        ) from error
+        raise does_not_run(model, error) from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from typing import Any
 
@@ -64,7 +64,7 @@ class Channels(Structure):
         return True
 
     def seeing(self, call: Call | None) -> "Channels":
-        made = Channels(self.include, self.exclude, self.kinds, self.floor, self.multiple, self.verify)
+        made = replace(self)
         object.__setattr__(made, "_sight", None if call is None else _Sight(call))
         return made
 
