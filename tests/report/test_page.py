@@ -87,6 +87,21 @@ def _flat(folder):
     return torch.cat([unpack_bits(stored[f"{n}:bits"], tuple(shape)).flatten() for n, shape in keep.items()])
 
 
+def test_overlap_of_cut_models_is_that_of_the_units_they_keep(tmp_path):
+    """Cut weights are in no file any more: what a method kept lies apart."""
+    kept = {}
+    for method in ("depgraph", "magnitude"):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
+        how = {} if method == "depgraph" else {"structure": "channels"}
+        sc.prune(model, method, sparsity=0.5, example=torch.ones(2, 8), **how).save(tmp_path / method)
+        kept[method] = torch.cat([bits.flatten() for bits in sc.load_keep(tmp_path / method).masks.values()])
+    (found,), notices = matrices(Tables(gather([tmp_path])).groups)
+    assert not notices
+    first, second = kept.values()
+    assert found.iou[0][1] == pytest.approx(float((first & second).sum() / (first | second).sum()))
+
+
 def test_the_work_on_masks_is_bounded_and_the_bound_is_told(comparison):
     groups = Tables(gather([comparison])).groups
     each = 3 * 5100  # three pairs of a little over 40,000 weights

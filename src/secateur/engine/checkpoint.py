@@ -22,7 +22,7 @@ from .base import Factory, build, reads_values
 from .bounds import Bounds
 from .folders import as_it_was
 from .folders import write_folder as write_folder
-from .manifest import Check
+from .manifest import Check, keep_place
 from .manifest import read_manifest as read_manifest
 from .manifest import write_manifest as write_manifest
 from .reading import Layout, TensorFile
@@ -194,10 +194,10 @@ def load_keep(folder: str | Path, *, verify: str = "xxh3") -> Keep:
     """
     folder = as_it_was(Path(folder))
     manifest = read_manifest(folder, verify=verify, later=(_MODEL, "keep.safetensors"))
-    apart = "keep.safetensors" in manifest["files"]
-    with _Stored(folder, "keep.safetensors" if apart else _MODEL, manifest, verify, "cpu", True) as stored:
+    file, key = keep_place(manifest)
+    with _Stored(folder, file, manifest, verify, "cpu", True) as stored:
         try:
-            bits = {name: stored.tensors()[_KEEP + name if apart else name + _BITS] for name in manifest["keep"]}
+            bits = {name: stored.tensors()[key.format(name)] for name in manifest["keep"]}
             return Keep({name: unpack_bits(bits[name], tuple(shape)) for name, shape in manifest["keep"].items()})
         except _Unfit as error:
             raise CheckpointError(

@@ -27,6 +27,15 @@ _DIGESTS: dict[str, Callable[[], Any]] = {"xxh3": xxhash.xxh3_128, "sha256": has
 _CHUNK = 1 << 20
 
 
+def keep_place(manifest: Mapping[str, Any]) -> tuple[str, str]:
+    """Where the bits of a saved keep lie: the file, and the name in it of those of a group `{}`.
+
+    Masks stand beside the values they leave; what is not in the tensors any more has a file of its own.
+    """
+    apart = "keep.safetensors" in manifest["files"]
+    return ("keep.safetensors", "keep:{}") if apart else ("model.safetensors", "{}:bits")
+
+
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write `secateur.json`, with size and digests of every other file and its own hash."""
     files = {p.name: _told(p) for p in sorted(folder.iterdir()) if p.name != "secateur.json"}

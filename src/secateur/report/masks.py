@@ -96,12 +96,13 @@ def _packed(run: Run | None, sizes: dict[str, int], notices: list[str]) -> Any:
 
     from secateur.analysis.bits import pack
 
-    file = run.folder / "model.safetensors"
+    name_of_file, key = run.masks_in
+    file = run.folder / name_of_file
     try:
         if file.is_symlink() or not file.is_file():
             raise OSError("there is no such file")
         with safe_open(str(file), framework="np") as tensors:
-            masks = {name: tensors.get_tensor(f"{name}:bits") for name in run.masks}
+            masks = {name: tensors.get_tensor(key.format(name)) for name in run.masks}
         return pack(masks, sizes)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         notices.append(f"{run.name}: {_short(file)}: its masks cannot be read: {error}.")

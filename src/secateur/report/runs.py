@@ -1,10 +1,13 @@
 """One run of a report: a row of a comparison, or a saved result by itself, both as the same record."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
+
+from secateur.core.files import shape_of
 
 from .read import mapping, number, plain, text
 
@@ -32,7 +35,8 @@ class Run:
         facts: other figures of the row: real sparsity, training steps, processor time.
         folder: the saved result, where there is one.
         layers: share removed by group, in the order of the network.
-        masks: number of weights by name of a stored mask.
+        masks: number of weights or units by name of a stored keep.
+        masks_in: file in the folder that holds its bits, and the name in it of those of a group `{}`.
         curve: steps and training losses.
         about: recipe, settings, versions: shown in the details.
     """
@@ -54,6 +58,7 @@ class Run:
     folder: Path | None = None
     layers: Mapping[str, float] = field(default_factory=dict)
     masks: Mapping[str, int] = field(default_factory=dict)
+    masks_in: tuple[str, str] = ("", "")
     curve: tuple[list[float], list[float]] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -128,6 +133,8 @@ def run_before(run: Run, manifest: Mapping[str, Any]) -> Run | None:
 
 def with_result(run: Run, folder: Path, manifest: Mapping[str, Any]) -> Run:
     """The record together with what only the saved result knows."""
+    from secateur.engine.manifest import keep_place
+
     made = mapping(manifest.get("provenance"))
     groups = _figures(mapping(mapping(manifest.get("sparsity")).get("per_group")))
     about = {
@@ -142,6 +149,7 @@ def with_result(run: Run, folder: Path, manifest: Mapping[str, Any]) -> Run:
         folder=folder,
         layers=dict(list(groups.items())[:_MOST_GROUPS]),
         masks=_sizes(mapping(manifest.get("keep"))),
+        masks_in=keep_place(manifest),
         curve=_curve(mapping(manifest.get("curve"))),
         about=about,
     )
@@ -174,8 +182,8 @@ def _recovery(parts: Any) -> str:
 def _sizes(keep: Mapping[str, Any]) -> dict[str, int]:
     sizes = {}
     for name, shape in keep.items():
-        if isinstance(shape, list) and all(type(n) is int and 0 <= n < 1 << 40 for n in shape):
-            sizes[name] = prod(shape)
+        with suppress(ValueError):
+            sizes[name] = prod(shape_of(shape))
     return sizes
 
 

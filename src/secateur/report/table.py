@@ -139,9 +139,12 @@ def protocol_lines(found: Comparison) -> list[str]:
     lines = [
         f"protocol: {start}, {budgets[told['budget']]} ({told['epoch_steps']} steps each); the same weights and "
         f"data order for the same seed; {tuned}. Train steps and MACs count the dense start where a method uses it.",
-        "MACs non-zero counts multiplications by weights that stayed; a dense kernel still runs all MACs, "
-        "so the latency of masked weights is about 1 times the dense model's.",
     ]
+    if any(r["nonzero"] < r["params"] for r in found.rows if "params" in r):
+        lines.append(
+            "MACs non-zero counts multiplications by weights that stayed; a dense kernel still runs all MACs, "
+            "so the latency of masked weights is about 1 times the dense model's."
+        )
     lines += [f"left out: {x['method']} with {x['recovery']}: {x['reason']}" for x in found.left_out]
     return lines
 

@@ -28,7 +28,7 @@ function drawOverlap() {
     x: names.map((_, i) => i), y: names.map((_, i) => i),
     zmin: 0, zmax: 1, colorscale: "Cividis", xgap: 2, ygap: 2,
     hoverinfo: "text", hovertext: table(hover),
-    colorbar: { ...heatBar("intersection over union of kept weights"), tickformat: ".1f" },
+    colorbar: { ...heatBar("intersection over union of what is kept"), tickformat: ".1f" },
   };
   const words = names.length <= (small ? 4 : 12) ? cellTexts(trace.z, cell) : [];
   const most = small ? 14 : 26;
