@@ -896,6 +896,59 @@ def phi3() -> nn.Module:
     return Phi3ForCausalLM(Phi3Config(vocab_size=20, max_position_embeddings=12, **sizes, **heads, **ends))
 
 
+def _looping(model: Any) -> Any:
+    """Experts one after the other: torch's product of groups knows no double precision."""
+    model.set_experts_implementation("eager")
+    return model
+
+
+_EXPERTS = {"vocab_size": 20, "num_attention_heads": 4, "num_key_value_heads": 2, "num_experts_per_tok": 2}
+
+
+@subject(tokens(use_cache=False), "hidden 16", "kv-groups 2", "heads 2", "experts 6", "hidden 12")
+def mixtral() -> nn.Module:
+    MixtralConfig, MixtralForCausalLM = of_transformers("MixtralConfig", "MixtralForCausalLM")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 12, "num_local_experts": 6}
+    return _looping(MixtralForCausalLM(MixtralConfig(**sizes, **_EXPERTS, bos_token_id=1, eos_token_id=2)))
+
+
+@subject(tokens(use_cache=False), "hidden 16", "kv-groups 2", "heads 2", "experts 5", "hidden 12", "hidden 14")
+def qwen2_moe() -> nn.Module:
+    Qwen2MoeConfig, Qwen2MoeForCausalLM = of_transformers("Qwen2MoeConfig", "Qwen2MoeForCausalLM")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "moe_intermediate_size": 12, "num_experts": 5}
+    return _looping(Qwen2MoeForCausalLM(Qwen2MoeConfig(shared_expert_intermediate_size=14, **sizes, **_EXPERTS)))
+
+
+@subject(tokens(use_cache=False), "hidden 16", "heads 4", "experts 4", "experts 4", "hidden 12", "hidden 12")
+def deepseek_v3() -> nn.Module:
+    """Sixteen experts in four groups, of which two are chosen first; keys and values of one small latent."""
+    DeepseekV3Config, DeepseekV3ForCausalLM = of_transformers("DeepseekV3Config", "DeepseekV3ForCausalLM")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "moe_intermediate_size": 12, "first_k_dense_replace": 0}
+    routes = {"n_routed_experts": 16, "n_group": 4, "topk_group": 2, "n_shared_experts": 1}
+    latent = {"kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 4}
+    heads = _EXPERTS | {"num_key_value_heads": 4, "bos_token_id": 1, "eos_token_id": 2}
+    return _looping(DeepseekV3ForCausalLM(DeepseekV3Config(**sizes, **routes, **latent, **heads)))
+
+
+@subject(WORDS, "hidden 8", "experts 5", "hidden 9")
+class Routed(nn.Module):
+    """A mixture of experts written by hand: two of five for every token, their weights picked by number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.router, self.head = nn.Linear(8, 8), nn.Linear(8, 5), nn.Linear(8, 5)
+        self.up, self.down = nn.Parameter(torch.zeros(5, 9, 8)), nn.Parameter(torch.zeros(5, 8, 9))
+        self.bias = nn.Parameter(torch.zeros(5, 9))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        _, numbers = self.router(x).topk(2)
+        share = self.router(x).gather(-1, numbers).softmax(-1)
+        hidden = ((self.up[numbers] @ x[..., None, :, None]).squeeze(-1) + self.bias[numbers]).relu()
+        made = (self.down[numbers] @ hidden[..., None]).squeeze(-1)
+        return self.head(x + (made * share[..., None]).sum(2))
+
+
 # cuts
 
 
@@ -917,9 +970,9 @@ def drawn(coupling: Coupling, g: torch.Generator) -> dict[str, Tensor]:
     for family in coupling.families:
         style = int(torch.randint(5, (), generator=g))
         order = torch.rand(family.size, generator=g).argsort()
-        kept = {0: family.size, 1: family.size - 1, 2: 1}.get(style)
+        kept = {0: family.size, 1: family.size - 1, 2: family.floor}.get(style)
         if kept is None:
-            kept = int(torch.randint(1, family.size + 1, (), generator=g))
+            kept = int(torch.randint(family.floor, family.size + 1, (), generator=g))
         if kept < family.size:
             found[family.name] = torch.zeros(family.size, dtype=torch.bool).index_fill(0, order[:kept], True)
     return found
@@ -948,11 +1001,12 @@ class Outcome:
     surgery: Surgery
     zeros: float
     garbage: float
+    bound: float
 
     @property
     def exact(self) -> bool:
         """Whether it computes what it should."""
-        return max(self.zeros, self.garbage) < 1e-10
+        return max(self.zeros, self.garbage) < self.bound
 
 
 def cut(name: str, keep: Mapping[str, Tensor], seed: int = 0) -> Outcome:
@@ -964,7 +1018,8 @@ def cut(name: str, keep: Mapping[str, Tensor], seed: int = 0) -> Outcome:
     littered = masked_outputs(model, call, coupling, gone, garbage=seed)
     surgery = cut_(model, ZOO[name].call(), coupling, gone)
     found = outputs(model, call)
-    return Outcome(model, call, surgery, distance(found, wanted), distance(found, littered))
+    bound = 1e-10 if coupling.graph.coarsest < 1e-12 else 1e-6  # norms and routers in single precision
+    return Outcome(model, call, surgery, distance(found, wanted), distance(found, littered), bound)
 
 
 @dataclass

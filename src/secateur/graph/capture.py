@@ -4,7 +4,7 @@ import copy
 import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from secateur.core.errors import SubjectError, does_not_run
 
 from .ir import Graph, Node, Ref, Value, mapped
 from .swap import swap_
+from .switches import all_experts_alike, without_cache
 from .tap import Tap
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ class Recorder(Tap):
         if known is not None and known[0]() is tensor:
             return known[1]
         self.graph.values.append(Value(tuple(tensor.shape), name, kind))
+        if tensor.is_floating_point():
+            self.graph.coarsest = max(self.graph.coarsest, torch.finfo(tensor.dtype).eps)
         number = len(self.graph.values) - 1
         self._known[id(tensor)] = (weakref.ref(tensor), number)
         return number
@@ -183,20 +186,18 @@ def tensors_in(tree: Any, depth: int = 6) -> Iterator[Tensor]:
 
 
 @contextmanager
-def still(model: nn.Module) -> Iterator[None]:
-    """Eval mode, no gradients, no cache of keys and values; whatever the pass changes in the modules is put back."""
+def still(model: nn.Module, *, as_recorded: bool = True) -> Iterator[None]:
+    """Eval mode, no gradients, no cache of keys and values; whatever the pass changes in the modules is put back.
+
+    Args:
+        as_recorded: whether experts are computed the way that passes are recorded, and not the model's own.
+    """
     before = [(module, dict(vars(module)), _containers(module)) for module in model.modules()]
-    config = getattr(model, "config", None)
-    caches = getattr(config, "use_cache", None)
     model.eval()
-    if caches is True:
-        config.use_cache = False  # type: ignore[union-attr]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), without_cache(model), all_experts_alike(model) if as_recorded else nullcontext():
             yield
     finally:
-        if caches is True:
-            config.use_cache = True  # type: ignore[union-attr]
         for module, attributes, containers in before:
             vars(module).clear()
             vars(module).update(attributes)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .flow import Flow, Role
+from .ir import refs
 from .labels import Dim, Labels
 
 Gone = NDArray[np.bool_]
@@ -54,9 +55,11 @@ class Family:
 
     Attributes:
         name: of the tensor that makes its positions first, with the kind where several families share it.
-        kind: "channels" of convolutions, "groups" of them, "heads", "kv-groups" of heads, "head-dims", or "hidden".
+        kind: "channels" of convolutions, "groups" of them, "heads", "kv-groups" of heads, "head-dims",
+            "experts", or "hidden".
         factors: of each unit.
         module: path of the module that makes it.
+        floor: how many must stay.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Family:
     members: tuple[Member, ...]
     factors: NDArray[np.int32]
     module: str
+    floor: int = 1
 
     @property
     def size(self) -> int:
@@ -229,9 +233,11 @@ def _apart(groups: list[Labels], sites: Iterable[Labels], size: int) -> list[Lab
 
 def _named(found: list[tuple[Labels, list[Member]]], flow: Flow) -> Iterable[Family]:
     kinds = _kinds(flow)
-    tags = _tags(flow)
+    tags, convolutions = _tags(flow), _convolutions(flow)
     taken: dict[str, int] = {}
     met = {(flow.graph.values[value].name, dim) for value, dim in flow.notes.roles}
+    floors = _floors(flow)
+    found = [(f, members) for f, members in found if len(f) > floors.get(int(f[0]), 1)]
     # a lone unit cannot go; what no operation meets are places of a table beyond those that the example used
     found = [(f, members) for f, members in found if len(f) > 1 and any((m.name, m.dim) in met for m in members)]
     shared = _shared_heads(found, kinds)
@@ -241,11 +247,20 @@ def _named(found: list[tuple[Labels, list[Member]]], flow: Flow) -> Iterable[Fam
         kind = kinds.get(int(factors[0]), "")
         tag = max((tags.get(f, Tag.EXACT) for f in factors[:1].tolist()), key=list(Tag).index)
         module = name.rpartition(".")[0]
-        kind = "kv-groups" if number in shared else kind or ("channels" if _is_conv(flow, name) else "hidden")
+        kind = "kv-groups" if number in shared else kind or ("channels" if name in convolutions else "hidden")
         label = f"{module or name}" + ("" if kind in ("channels", "hidden") else f"/{kind}")
         taken[label] = taken.get(label, 0) + 1
         unique = label if taken[label] == 1 else f"{label}#{taken[label]}"
-        yield Family(unique, kind, tag, tuple(members), factors, module)
+        yield Family(unique, kind, tag, tuple(members), factors, module, floors.get(int(factors[0]), 1))
+
+
+def _floors(flow: Flow) -> dict[int, int]:
+    """How many units of a factor's family must stay: as many as are chosen among them by rank."""
+    found: dict[int, int] = {}
+    for labels, count in flow.notes.chosen:
+        for factor in np.unique(flow.algebra.resolve(labels)).tolist():
+            found[factor] = max(count, found.get(factor, 1))
+    return found
 
 
 def _shared_heads(found: list[tuple[Labels, list[Member]]], kinds: Mapping[int, str]) -> set[int]:
@@ -263,15 +278,18 @@ def _shared_heads(found: list[tuple[Labels, list[Member]]], kinds: Mapping[int, 
     }
 
 
-def _is_conv(flow: Flow, name: str) -> bool:
-    return any(len(v.shape) > 2 for v in flow.graph.values if v.name == name)
+def _convolutions(flow: Flow) -> set[str | None]:
+    """Names of the weights of convolutions."""
+    nodes = [node for node in flow.graph.nodes if node.op in ("conv", "conv_transpose")]
+    return {flow.graph.values[value].name for node in nodes for value in refs(node.args[1:2])}
 
 
 def _kinds(flow: Flow) -> dict[int, str]:
     notes = flow.notes
     found: dict[int, str] = {}
     dims = (*notes.contracted, *notes.values)
-    for kind, arrays in (("groups", notes.groups), ("head-dims", dims), ("heads", notes.heads)):
+    chosen = [labels for labels, _ in notes.chosen]
+    for kind, arrays in (("groups", notes.groups), ("head-dims", dims), ("heads", notes.heads), ("experts", chosen)):
         for labels in arrays:
             for factor in np.unique(flow.algebra.resolve(labels)).tolist():
                 found[factor] = kind

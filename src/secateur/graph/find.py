@@ -74,7 +74,7 @@ def _some_of_each(coupling: Coupling, *, even: Collection[str] = (), without: st
         if _pattern(families[0].name) == without:
             continue
         each = max(m.index.shape[1] for m in families[0].members)
-        most = 1 if families[0].name in even else min(f.size for f in families) - 1
+        most = 1 if families[0].name in even else min(f.size - f.floor for f in families)
         near = taken.setdefault(_pattern(families[0].module).rpartition(".")[0], set())
         count = next((k for k in range(1, most + 1) if k * each not in near), 1)
         near.add(count * each)

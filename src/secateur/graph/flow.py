@@ -11,6 +11,9 @@ from .labels import Algebra, Dim, Labels
 
 _log = logging.getLogger(__name__)
 _PASSES = 20
+_VIEWS_AND_COPIES = """view _unsafe_view _reshape_alias reshape flatten unflatten expand permute transpose t unsqueeze
+squeeze select slice clone detach alias contiguous _to_copy"""
+_KEEPING_NUMBERS = frozenset(_VIEWS_AND_COPIES.split())
 
 
 class Role(Enum):
@@ -35,6 +38,7 @@ class Notes:
         statistics: nodes that compute something over all positions of a labelled dimension: a mean, a norm.
         groups: groups of convolutions; heads: dimensions that an attention runs separately; contracted: its query/key
             features; values: its value features.
+        chosen: dimensions of which some are picked by rank, and how many.
         products: by node, sizes and labels whose product is its number of multiplications.
         unknown: nodes without a rule.
     """
@@ -46,6 +50,7 @@ class Notes:
     heads: list[Labels] = field(default_factory=list)
     contracted: list[Labels] = field(default_factory=list)
     values: list[Labels] = field(default_factory=list)
+    chosen: list[tuple[Labels, int]] = field(default_factory=list)
     products: list[tuple[int, tuple[tuple[int, Dim], ...]]] = field(default_factory=list)
     unknown: dict[int, str] = field(default_factory=dict)
 
@@ -63,6 +68,9 @@ class Flow:
         self.graph, self.algebra, self.notes = graph, Algebra(), Notes()
         self._rules = rules
         self._made: dict[int, list[Dim]] = {}
+        self._points: dict[int, Labels] = {}
+        self._followed: set[int] = set()
+        self._picked_from: dict[tuple[int | None, int], Site] = {}
         self.sites: dict[Site, Labels] = {}
         self._memo: dict[Any, Labels] = {}
         self.reasons: dict[int, tuple[str, int]] = {}
@@ -76,11 +84,13 @@ class Flow:
             before = self.algebra.version
             self.notes = Notes()
             self._made.clear()
+            self._points.clear()
             for number, node in enumerate(self.graph.nodes):
                 self.index = number
                 self._rule(node)(self, node)
+                self._pass_numbers_on(node)
             for value in self.graph.outputs:
-                self.freeze(self.all(value), "an output of the model")
+                self.freeze([*self.all(value), self._points.get(value)], "an output of the model")
             if self.algebra.version == before:
                 self._settled = True
                 return self
@@ -151,6 +161,27 @@ class Flow:
                     self.reasons.setdefault(factor, (why, self.index))
                 self.algebra.freeze(now)
 
+    def point(self, value: int, labels: Labels) -> None:
+        """The numbers in this value are those of positions of a dimension."""
+        self._points[value] = labels
+
+    def points(self, value: int) -> Dim:
+        """The labels of the positions that the numbers in a value tell, for a rule that heeds them."""
+        self._followed.add(value)
+        return self._points.get(value)
+
+    def _pass_numbers_on(self, node: Node) -> None:
+        """Numbers of positions stay such through views and copies; whoever else reads them fixes the positions."""
+        for value in tensors(node) if self._points else ():
+            told = self._points.get(value)
+            if told is None:
+                continue
+            if node.op in _KEEPING_NUMBERS:
+                self._points.update(dict.fromkeys(node.outs, told))
+            elif value not in self._followed:
+                self.freeze([told], f"{node.op!r} reads their numbers")
+        self._followed.clear()
+
     def fresh(self, count: int, key: Any) -> Dim:
         """Positions that this node makes: the same atoms in every pass."""
         if count == 1:
@@ -161,8 +192,13 @@ class Flow:
         found = self.algebra.resolve(self._memo[name])
         return found if found.shape[1] else None
 
+    def picked(self, out: int, dim: int, value: int, from_dim: int) -> None:
+        """A dimension of what this node gives is that of a tensor out of which it picks rows."""
+        self._picked_from[out, dim] = value, from_dim
+
     def role(self, value: int | None, dim: int, role: Role) -> None:
-        """A dimension of a tensor plays this role here, if it is a parameter."""
+        """A dimension of a tensor plays this role here, if it is that of a parameter."""
+        value, dim = self._picked_from.get((value, dim), (value, dim))
         if value is not None and self.graph.values[value].kind == "parameter":
             self.notes.roles.setdefault((value, dim), set()).add(role)
 

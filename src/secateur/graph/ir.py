@@ -48,12 +48,14 @@ class Graph:
 
     Attributes:
         outputs: values that the model gives back.
+        coarsest: machine epsilon of the coarsest floating point numbers that the pass computes with.
         rung: which step of the ladder recorded it: "fake tensors" or "real tensors".
     """
 
     values: list[Value] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     outputs: tuple[int, ...] = ()
+    coarsest: float = 0.0
     rung: str = "fake tensors"
 
     def parameters(self) -> dict[str, int]:

@@ -111,8 +111,23 @@ class MaskedPass(Tap):
             if stays is not None:
                 args = (args[0], int(stays.reshape(args[1], -1).any(1).sum()), *args[2:])
         result = func(*args, **kwargs)
+        if node.op in ("topk", "argmax"):
+            result = self._numbered(node, result)
         outs = [self._scattered(v, t, dense(v)) for v, t in zip(node.outs, tensors_in(result), strict=False)]
         return outs[0] if isinstance(result, Tensor) else type(result)(outs)
+
+    def _numbered(self, node: Node, result: Any) -> Any:
+        """What was chosen of those that stay, by their numbers among all."""
+        rank = len(self._coupling.flow.shape(node.args[0].value))
+        given = dict(zip(("k", "dim") if node.op == "topk" else ("dim",), node.args[1:], strict=False)) | dict(
+            node.kwargs
+        )
+        stays = self._stays(node.args[0].value, given.get("dim", -1) % rank)
+        if stays is None:
+            return result
+        where = stays.nonzero().flatten()
+        numbers = where.to((result[1] if node.op == "topk" else result).device)
+        return (result[0], numbers[result[1]]) if node.op == "topk" else numbers[result]
 
     def _selected(self, value: int, tensor: Tensor) -> Tensor:
         for dim in range(tensor.dim()):

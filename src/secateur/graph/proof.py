@@ -17,6 +17,7 @@ from .masked import Astray, masked_outputs
 from .surgery import Surgery, cut_
 
 _RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+"""What round-off may amount to, relative to the largest output."""
 
 
 def proven_cut_(model: nn.Module, calls: tuple[Call, Call], coupling: Coupling, gone: Gone) -> Surgery:
@@ -41,7 +42,7 @@ def proven_cut_(model: nn.Module, calls: tuple[Call, Call], coupling: Coupling, 
     surgery = cut_(model, calls[0], coupling, gone)
     for call, outputs in zip(calls, wanted, strict=True):
         try:
-            with still(model):
+            with still(model, as_recorded=False):
                 found = list(tensors_in(call(model)))
         except Exception as error:
             surgery.undo_(model)
@@ -50,7 +51,7 @@ def proven_cut_(model: nn.Module, calls: tuple[Call, Call], coupling: Coupling, 
                 where=f"{type(model).__name__}; it is as it was",
                 mend="leave out what the message names with exclude=[...]; this is a defect: please report it",
             ) from error
-        gap = difference(outputs, found)
+        gap = difference(outputs, found, coupling.graph.coarsest)
         if gap is not None:
             surgery.undo_(model)
             raise NumericsError(
@@ -61,8 +62,12 @@ def proven_cut_(model: nn.Module, calls: tuple[Call, Call], coupling: Coupling, 
     return surgery
 
 
-def difference(wanted: list[Tensor], found: list[Tensor]) -> str | None:
-    """What two lists of outputs differ by; None where they are equal to round-off."""
+def difference(wanted: list[Tensor], found: list[Tensor], coarsest: float = 0.0) -> str | None:
+    """What two lists of outputs differ by; None where they are equal to round-off.
+
+    Args:
+        coarsest: machine epsilon of the coarsest numbers that were computed with; not less than that of the outputs.
+    """
     if [t.shape for t in wanted] != [t.shape for t in found]:
         return f"shapes {[tuple(t.shape) for t in found]} instead of {[tuple(t.shape) for t in wanted]}"
     for a, b in zip(wanted, found, strict=True):
@@ -72,9 +77,13 @@ def difference(wanted: list[Tensor], found: list[Tensor]) -> str | None:
             return "other outputs are finite"
         gap = float((a - b).nan_to_num().abs().max()) if a.numel() else 0.0
         size = float(a.nan_to_num(posinf=0, neginf=0).abs().max()) if a.numel() else 0.0
-        if gap > _RELATIVE.get(a.dtype, 1e-4) * max(size, 1e-6):
+        if gap > _tolerance(max(coarsest, torch.finfo(a.dtype).eps)) * max(size, 1e-6):
             return f"by {gap:.2e}, where outputs reach {size:.2e}"
     return None
+
+
+def _tolerance(epsilon: float) -> float:
+    return next((r for dtype, r in _RELATIVE.items() if torch.finfo(dtype).eps >= epsilon), _RELATIVE[torch.bfloat16])
 
 
 def otherwise(call: Call) -> Call:

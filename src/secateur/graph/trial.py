@@ -12,6 +12,7 @@ from functools import cache
 from itertools import chain, islice, product
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -174,6 +175,7 @@ class Trial:
 
     def _known(self) -> Iterator[Mend]:
         """Attributes whose meaning is known by their operation."""
+        yield from self._numbers_of_experts()
         for node in self._coupling.graph.nodes:
             attribute = {"conv": "groups", "conv_transpose": "groups", "group_norm": "num_groups"}.get(node.op)
             module = self._modules.get(node.module)
@@ -184,6 +186,21 @@ class Trial:
             for old, new in constants(node, self._coupling, self._gone):
                 if getattr(module, attribute) == old != new:
                     yield Mend(node.module, attribute, new)
+
+    def _numbers_of_experts(self) -> Iterator[Mend]:
+        """How many experts there are is told by attributes that the recorded way of computing them does not read."""
+        flow = self._coupling.flow
+        for labels, _ in flow.notes.chosen:
+            old, new = len(labels), int(self._coupling.stays(labels, len(labels), self._gone).sum())
+            if old == new:
+                continue
+            now = flow.algebra.resolve(labels)
+            sites = [site for site, own in flow.sites.items() if np.array_equal(flow.algebra.resolve(own), now)]
+            paths = {str(self._coupling.graph.values[value].name).rpartition(".")[0] for value, _ in sites}
+            for path in sorted(paths | {path.rpartition(".")[0] for path in paths}):
+                for name, held in vars(self._modules[path]).items():
+                    if name.endswith("experts") and type(held) is int and held == old:
+                        yield Mend(path, name, new)
 
     def _packed(self, node: Node, module: nn.MultiheadAttention) -> Iterator[Mend]:
         values, path = self._coupling.graph.parameters(), f"{node.module}." if node.module else ""

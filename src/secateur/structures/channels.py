@@ -26,7 +26,7 @@ from secateur.graph import Coupling, Family, check_subject, couple, cut_, follow
 
 Patterns = tuple[str, ...]
 Call = Callable[[Any], Any]
-KINDS = ("channels", "hidden", "heads", "kv-groups", "head-dims", "groups")
+KINDS = ("channels", "hidden", "heads", "kv-groups", "head-dims", "groups", "experts")
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Channels(Structure):
 
     Attributes:
         include, exclude: shell patterns on the names of groups, modules and tensors; a group goes with any of its own.
-        kinds: which kinds of units may go, of "channels", "hidden", "heads", "kv-groups", "head-dims", "groups"; all
-            where it is empty.
+        kinds: which kinds of units may go, of "channels", "hidden", "heads", "kv-groups", "head-dims", "groups",
+            "experts"; all where it is empty.
         floor: fewest units that stay in each group.
         multiple: of which the number that stays is a multiple, where the group is large enough.
         verify: whether every cut is proven on the example before it counts; one that is not is undone.
@@ -198,10 +198,11 @@ def _group(family: Family, named: Mapping[str, Tensor], structure: Channels) -> 
             costs["bytes"] += elements * tensor.element_size()
     multiple = structure.multiple if family.size >= structure.multiple else 1
     whole = family.size % multiple
+    least = max(structure.floor, family.floor)
     return Group(
         family.name,
         (family.size,),
-        floor=min(structure.floor if whole else -(-structure.floor // multiple) * multiple, family.size),
+        floor=min(least if whole else -(-least // multiple) * multiple, family.size),
         multiple=1 if whole else multiple,
         costs=costs,
         members=members,

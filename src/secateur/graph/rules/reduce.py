@@ -6,7 +6,8 @@ from ..flow import Flow, tensors
 from ..ir import Node
 
 
-def _dims(flow: Flow, node: Node, given: Any) -> set[int]:
+def over_dims(flow: Flow, node: Node, given: Any) -> set[int]:
+    """The dimensions that an argument names; all of them where it names none."""
     rank = len(flow.shape(tensors(node)[0]))
     if given is None or given == []:
         return set(range(rank))
@@ -23,7 +24,7 @@ def _reduced(flow: Flow, node: Node, over: set[int]) -> None:
 
 def total(flow: Flow, node: Node) -> None:
     """A sum: what is zero adds nothing."""
-    over = _dims(flow, node, node.args[1] if len(node.args) > 1 else node.kwargs.get("dim"))
+    over = over_dims(flow, node, node.args[1] if len(node.args) > 1 else node.kwargs.get("dim"))
     for d in over:
         if flow.dim(tensors(node)[0], d) is not None:
             flow.consume(tensors(node)[0], d)
@@ -33,24 +34,10 @@ def total(flow: Flow, node: Node) -> None:
 def statistic(flow: Flow, node: Node) -> None:
     """A mean, a maximum, a norm: over those that are there."""
     place = 2 if node.op.removesuffix("_") in ("norm", "linalg_vector_norm") else 1
-    over = _dims(flow, node, node.args[place] if len(node.args) > place else node.kwargs.get("dim"))
+    over = over_dims(flow, node, node.args[place] if len(node.args) > place else node.kwargs.get("dim"))
     if any(flow.dim(tensors(node)[0], d) is not None for d in over):
         flow.notes.statistics[flow.index] = node.op
     _reduced(flow, node, over)
-
-
-def ranked(flow: Flow, node: Node) -> None:
-    """What tells positions by number, or depends on their order: they stay."""
-    source = tensors(node)[0]
-    place = {"topk": 2, "kthvalue": 2}.get(node.op, 1)
-    given = node.args[place] if len(node.args) > place else node.kwargs.get("dim", -1 if node.outs else None)
-    over = _dims(flow, node, given)
-    dims = flow.all(source)
-    flow.freeze([dims[d] for d in over], f"{node.op!r} tells its positions by number")
-    rank = len(dims)
-    for out in node.outs:
-        same = len(flow.shape(out)) == rank
-        flow.set(out, [None if d in over else dims[d] for d in range(rank) if same or d not in over])
 
 
 def softmax(flow: Flow, node: Node) -> None:
@@ -108,9 +95,6 @@ RULES = (
             "logsumexp",
         ],
         statistic,
-    )
-    | dict.fromkeys(
-        ["topk", "sort", "argsort", "argmax", "argmin", "cumsum", "cumprod", "kthvalue", "any", "all", "median"], ranked
     )
     | dict.fromkeys(["tril", "triu"], triangle)
     | dict.fromkeys(_SPATIAL.split(), spatial)

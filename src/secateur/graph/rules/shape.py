@@ -214,46 +214,6 @@ def pad(flow: Flow, node: Node) -> None:
     flow.set(node.outs[0], dims)
 
 
-def index(flow: Flow, node: Node) -> None:
-    """Positions picked by tensors of numbers: those dimensions stay, the others pass."""
-    source = tensors(node)[0]
-    dims = flow.all(source)
-    picks = list(node.args[1]) + [None] * (len(dims) - len(node.args[1]))
-    used = [i for i, p in enumerate(picks) if p is not None]
-    if any(flow.graph.values[p.value].shape != () and len(picks) > len(dims) for p in picks if p is not None):
-        flow.freeze(dims, "it is indexed by a mask of several dimensions")
-    flow.freeze([dims[i] for i in used if i < len(dims)], "its positions are picked by number")
-    for p in picks:
-        if p is not None:
-            flow.freeze(flow.all(p.value), "it holds numbers of positions")
-    out = node.outs[0]
-    passing = [d for i, d in enumerate(dims) if i not in used]
-    new = len(flow.shape(out)) - len(passing)
-    together = used == list(range(used[0], used[0] + len(used))) if used else True
-    place = used[0] if used and together else 0
-    flow.set(out, [*passing[:place], *[None] * new, *passing[place:]])
-
-
-def index_select(flow: Flow, node: Node) -> None:
-    """Positions of one dimension picked by a tensor of numbers."""
-    source = tensors(node)[0]
-    dims = flow.all(source)
-    dim = node.args[1] % len(dims)
-    flow.freeze([dims[dim]], "its positions are picked by number")
-    dims[dim] = None
-    flow.set(node.outs[0], dims)
-
-
-def turned(flow: Flow, node: Node) -> None:
-    """Positions of some dimensions in another order of their own."""
-    source = tensors(node)[0]
-    dims = flow.all(source)
-    given = node.args[-1]
-    for d in [given] if isinstance(given, int) else given:
-        flow.freeze([dims[d]], "its positions are turned about by number")
-    flow.set(node.outs[0], dims)
-
-
 def im2col(flow: Flow, node: Node) -> None:
     """Windows: channels times places in the window."""
     source, out = tensors(node)[0], node.outs[0]
@@ -327,10 +287,6 @@ RULES = {
     "cat": cat,
     "stack": stack,
     "constant_pad_nd": pad,
-    "index": index,
-    "index_select": index_select,
-    "flip": turned,
-    "roll": turned,
     "im2col": im2col,
     "unfold": windows,
     "pixel_shuffle": pixel_shuffle,
