@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
 
-from secateur.core import NumericsError, RecipeError, Task, batch_length, check_loss, first_sample, to_device
+from secateur.core import NumericsError, RecipeError, Task, batch_length, check_loss, first_samples, to_device
 
 Pair = namedtuple("Pair", "x y")
 
@@ -259,13 +259,13 @@ def test_a_batch_is_as_long_as_its_first_tensor(batch, length):
 
 
 def test_the_first_sample_of_a_batch_has_its_form():
-    cut = first_sample({"x": torch.arange(6).reshape(3, 2), "meta": [torch.tensor(1), "name"]})
+    cut = first_samples({"x": torch.arange(6).reshape(3, 2), "meta": [torch.tensor(1), "name"]})
     assert cut["x"].tolist() == [[0, 1]] and cut["meta"][1] == "name"
 
 
 def test_a_named_tuple_stays_one():
     batch = Pair(torch.zeros(3), torch.ones(3))
-    assert [type(f(batch)) for f in (first_sample, lambda b: to_device(b, "cpu"))] == [Pair, Pair]
+    assert [type(f(batch)) for f in (first_samples, lambda b: to_device(b, "cpu"))] == [Pair, Pair]
 
 
 def test_a_nested_batch_goes_to_the_device_whole():

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from secateur.core.errors import SubjectError
 from secateur.graph.capture import tensors_in
@@ -308,6 +309,33 @@ class GroupConv(Pictured):
 
     def features(self, x: Tensor) -> Tensor:
         return self.bn(self.grouped(self.stem(x).relu())).relu()
+
+
+class Computed(Pictured):
+    """Weights that are computed from others."""
+
+    def __init__(self, of: Callable[[nn.Module], nn.Module]) -> None:
+        super().__init__(6)
+        self.a, self.b, self.c = of(conv(3, 7)), of(nn.ConvTranspose2d(7, 5, 3, 2)), of(conv(5, 6))
+        self.head = of(self.head)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.c(self.b(self.a(x).relu()).relu()).relu()
+
+
+@subject(IMAGES, "channels 7", "channels 5", "channels 6")
+def weight_norm() -> nn.Module:
+    return Computed(parametrizations.weight_norm)
+
+
+@subject(IMAGES, "channels 7", "channels 5", "channels 6")
+def weight_norm_of_all() -> nn.Module:
+    return Computed(lambda module: parametrizations.weight_norm(module, dim=None))
+
+
+@subject(IMAGES, "hidden 7", "hidden 5", "hidden 6")
+def spectral_norm() -> nn.Module:
+    return Computed(parametrizations.spectral_norm)
 
 
 @subject(IMAGES, "channels 6", "channels 9")
@@ -618,6 +646,11 @@ def packed_batch_first() -> nn.Module:
 @subject(WORDS, "hidden 8", "heads 4")
 def packed_batch_second() -> nn.Module:
     return Block(Packed(batch_first=False))
+
+
+@subject(WORDS, "hidden 8", "heads 4")
+def packed_with_extra_keys() -> nn.Module:
+    return Block(Packed(batch_first=True, add_bias_kv=True, add_zero_attn=True))
 
 
 @subject(WORDS, "heads 4", "hidden 6")

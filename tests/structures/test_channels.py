@@ -116,7 +116,6 @@ def test_a_masked_model_is_refused(model, images):
         (nn.DataParallel, r"model\.module"),
         (lambda m: torch.compile(m, backend="eager"), "_orig_mod"),
         (lambda m: torch.jit.script(nn.Sequential(nn.Linear(3, 3))), "scripted"),
-        (lambda m: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))), "remove_parametrizations"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")

@@ -21,7 +21,7 @@ def example_for(model: Any, source: str, task: str | None, shape: str | None) ->
         task: gives a sample of its test data.
         shape: "1,3,32,32", of random numbers; of token numbers, where the model begins with a table of embeddings.
     """
-    from secateur.core import first_call, first_sample
+    from secateur.core import first_call, first_samples
 
     if shape is not None:
         return of_shape(model, shape), first_call
@@ -29,7 +29,7 @@ def example_for(model: Any, source: str, task: str | None, shape: str | None) ->
         from secateur.engine.sources import task_from
 
         goal = task_from(task)
-        return first_sample(next(iter(goal.batches("test", shuffle=False)))), goal.call
+        return first_samples(next(iter(goal.batches("test", shuffle=False)))), goal.call
     stored = Path(source) / "probe.safetensors"
     if stored.is_file():
         from safetensors.torch import load

@@ -190,7 +190,7 @@ from .task import (
     first_call as first_call,
 )
 from .task import (
-    first_sample as first_sample,
+    first_samples as first_samples,
 )
 from .task import (
     to_device as to_device,

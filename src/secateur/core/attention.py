@@ -94,12 +94,11 @@ def cut_attention(
         else [options[n] for n in ("q_proj_weight", "k_proj_weight", "v_proj_weight")]
     )
     biases = in_proj_bias.chunk(3) if in_proj_bias is not None else (None, None, None)
-    heads = [
-        F.linear(x, w, b).reshape(*x.shape[:-1], num_heads, head_dim).permute(1, 2, 0, 3)
-        for x, w, b in zip((q, k, v), weights, biases, strict=True)
-    ]
+    made = [F.linear(x, w, b) for x, w, b in zip((q, k, v), weights, biases, strict=True)]
+    made[1:] = [_longer(x, extra, add_zero_attn) for x, extra in zip(made[1:], (bias_k, bias_v), strict=True)]
+    heads = [x.reshape(*x.shape[:-1], num_heads, head_dim).permute(1, 2, 0, 3) for x in made]
     scores = heads[0] @ heads[1].transpose(-1, -2) * head_dim**-0.5
-    scores = scores + _mask(options, scores, num_heads)
+    scores = scores + _mask(options, scores[..., : len(k)], num_heads, len(made[1]) - len(k))
     shares = scores.softmax(-1)
     mixed = F.dropout(shares, dropout, options["training"]) @ heads[2]
     output = F.linear(mixed.permute(2, 0, 1, 3).flatten(-2), out_proj_weight, out_proj_bias)
@@ -109,8 +108,14 @@ def cut_attention(
     return (output if batched else output.squeeze(1)), given
 
 
-def _mask(options: dict[str, Any], scores: Tensor, num_heads: int) -> Tensor:
-    """What is added to the scores `[batch, heads, queries, keys]`."""
+def _longer(made: Tensor, extra: Tensor | None, zero: bool) -> Tensor:
+    """Keys or values `[length, batch, width]`, with a learnt one and one of zeros after them."""
+    more = [] if extra is None else [extra.expand(1, made.shape[1], -1)]
+    return torch.cat([made, *more, *([torch.zeros_like(made[:1])] if zero else [])])
+
+
+def _mask(options: dict[str, Any], scores: Tensor, num_heads: int, extra: int) -> Tensor:
+    """What is added to the scores `[batch, heads, queries, keys]`, and nothing for so many keys after them."""
     total = torch.zeros((), dtype=scores.dtype, device=scores.device)
     mask, padding = options["attn_mask"], options["key_padding_mask"]
     if mask is not None:
@@ -120,7 +125,7 @@ def _mask(options: dict[str, Any], scores: Tensor, num_heads: int) -> Tensor:
     if padding is not None:
         padding = padding if padding.dim() == 2 else padding.unsqueeze(0)
         total = total + _added(padding[:, None, None, :], scores)
-    return total
+    return F.pad(total, (0, extra)) if extra and total.dim() else total
 
 
 def _added(mask: Tensor, scores: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """What a model costs: parameters, bytes and MACs of each of its parts, from one place."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,11 +47,11 @@ def macs_by_module(model: nn.Module, example: Any, call: Call = first_call) -> d
     Raises:
         SubjectError: the model does not run on the example.
     """
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops})
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # a fused transformer layer is one operation, counted as none
     try:
-        with torch.no_grad(), in_eval_mode(model), counter:
+        with torch.no_grad(), in_eval_mode(model), _frozen(model), counter:
             call(model, example)
     except SecateurError:
         raise
@@ -65,11 +66,32 @@ def macs_by_module(model: nn.Module, example: Any, call: Call = first_call) -> d
     return counts
 
 
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """While it lasts, no parameter asks for gradients: the counter would look for those of their views, in vain."""
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    for parameter in learnt:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learnt:
+            parameter.requires_grad_(True)
+
+
+def _grouped_flops(rows: tuple[int, ...], weights: tuple[int, ...], *_: object, **__: object) -> int:
+    """Of one product for each group of rows, as experts make it: every row meets one matrix."""
+    return 2 * math.prod(rows) * weights[-1]
+
+
 def _recurrent_flops(
     x: tuple[int, ...], w_input: tuple[int, ...], w_hidden: tuple[int, ...], *_: object, **__: object
 ) -> int:
     """Of one direction of one layer, which oneDNN runs as one operation: every weight once per step and sequence."""
     return 2 * math.prod(x[:-1]) * (math.prod(w_input) + math.prod(w_hidden))
+
+
+_FORMULAS = {torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops, torch.ops.aten._grouped_mm: _grouped_flops}
 
 
 def _own(macs: Mapping[str, int]) -> dict[str, int]:

@@ -4,17 +4,20 @@ Actions are a closed set of plain data: a saved folder can name an action, never
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.utils.parametrize import is_parametrized
 
 from .attention import CutAttention
 from .errors import CheckpointError
 from .files import MOST_ELEMENTS, shape_of
 from .masks import MASK_SUFFIX, attach_mask_, owner_of
+from .task import in_eval_mode
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def put_tensors_(model: nn.Module, pairs: Iterable[tuple[torch.Tensor, torch.Ten
     """
     pairs = list(pairs)
     put = [_as_is(old, new) for old, new in pairs]
+    put_ids = {id(new) for new in put}
     new_of = {id(old): new for (old, _), new in zip(pairs, put, strict=True)}
     for module in model.modules():
         touched = False
@@ -104,6 +108,9 @@ def put_tensors_(model: nn.Module, pairs: Iterable[tuple[torch.Tensor, torch.Ten
                     held[name] = new_of[id(tensor)]  # type: ignore[assignment]
                     touched = True
         if touched:
+            mend_sizes_(module)
+    for module in model.modules():
+        if any(id(t) in put_ids for t in _of_parametrizations(module)):
             mend_sizes_(module)
     return put
 
@@ -116,7 +123,19 @@ def _as_is(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
 
 
 def mend_sizes_(module: nn.Module) -> None:
-    """Set the size attributes of a module of torch to those of its tensors."""
+    """Set the size attributes of a module of torch to those of its tensors.
+
+    A weight that is computed from several cannot be read while only some of them have their new size: the last one
+    to change sees to it.
+    """
+    if not is_parametrized(module):
+        _mend_sizes_(module)
+        return
+    with in_eval_mode(cast(nn.Module, module.parametrizations)), suppress(RuntimeError):  # in training some count calls
+        _mend_sizes_(module)
+
+
+def _mend_sizes_(module: nn.Module) -> None:
     match module:
         case nn.Linear():
             module.out_features, module.in_features = module.weight.shape
@@ -141,6 +160,12 @@ def mend_sizes_(module: nn.Module) -> None:
             separate = module.in_proj_weight is None
             module.kdim = (module.k_proj_weight if separate else module.in_proj_weight).shape[1]
             module.vdim = (module.v_proj_weight if separate else module.in_proj_weight).shape[1]
+
+
+def _of_parametrizations(module: nn.Module) -> list[torch.Tensor]:
+    """The tensors that weights of a module are computed from."""
+    lists = getattr(module, "parametrizations", None)
+    return [] if lists is None else [*lists.parameters(), *lists.buffers()]
 
 
 def _first(*tensors: torch.Tensor | None) -> torch.Tensor | None:

@@ -1,6 +1,7 @@
 """Task: what good means. Data, how a batch becomes a model call, the loss, the metrics, how to train for it."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -256,15 +257,40 @@ def _first_tensor(batch: Batch) -> Tensor | None:
     return next((t for t in map(_first_tensor, parts) if t is not None), None)
 
 
-def first_sample(batch: Batch) -> Batch:
-    """The batch cut down to its first sample, wherever tensors have a first dimension."""
+def first_samples(batch: Batch, count: int = 1) -> Batch:
+    """The batch cut down to its first samples.
+
+    The size of a batch is the first dimension that most of its tensors have in common. Others, such as positions, stay
+    whole. A list of tensors within a batch is one of samples of different sizes.
+    """
+    sizes = Counter(_first_dimensions(batch))
+    return _first(batch, count, max(sizes, key=lambda n: sizes[n])) if sizes else batch
+
+
+def _first_dimensions(batch: Batch, inside: bool = False) -> Iterator[int]:
     if isinstance(batch, Tensor):
-        return batch[:1] if batch.dim() else batch
+        yield from batch.shape[:1]
+    elif _is_list_of_samples(batch, inside):
+        yield len(batch)
+    elif isinstance(batch, Mapping | tuple | list):
+        for item in batch.values() if isinstance(batch, Mapping) else batch:
+            yield from _first_dimensions(item, inside=True)
+
+
+def _first(batch: Batch, count: int, size: int, inside: bool = False) -> Batch:
+    if isinstance(batch, Tensor):
+        return batch[:count] if batch.dim() and len(batch) == size else batch
+    if _is_list_of_samples(batch, inside):
+        return batch[:count] if len(batch) == size else batch
     if isinstance(batch, Mapping):
-        return {k: first_sample(v) for k, v in batch.items()}
+        return {k: _first(v, count, size, True) for k, v in batch.items()}
     if isinstance(batch, tuple | list):
-        return _like(batch, [first_sample(v) for v in batch])
+        return _like(batch, [_first(v, count, size, True) for v in batch])
     return batch
+
+
+def _is_list_of_samples(batch: Batch, inside: bool) -> bool:
+    return inside and type(batch) is list and bool(batch) and all(isinstance(v, Tensor | Mapping) for v in batch)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -1,11 +1,11 @@
 """From what a user names to what the engine runs: methods, recipes, targets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from secateur import budgets, calibration, recovery, schedules, scores, structures
 from secateur.core import (
@@ -19,6 +19,7 @@ from secateur.core import (
     Task,
     device_of,
     first_call,
+    first_samples,
     nearest,
     parts_of,
     read_call,
@@ -99,19 +100,8 @@ def seeing(recipe: Recipe, subject: Any, task: Task | None, example: Any) -> Rec
     if example is None or not isinstance(subject, nn.Module):
         return recipe
     call = first_call if task is None else task.call
-    small = to_device(_few(example), device_of(subject))
+    small = to_device(first_samples(example, 2), device_of(subject))
     return replace(recipe, structure=recipe.structure.seeing(lambda model: call(model, small)))
-
-
-def _few(example: Any) -> Any:
-    """The first two samples of a batch: enough to see what is coupled."""
-    if isinstance(example, Tensor):
-        return example[:2] if example.dim() else example
-    if isinstance(example, Mapping):
-        return {key: _few(item) for key, item in example.items()}
-    if isinstance(example, tuple | list) and all(isinstance(item, Tensor | Mapping) for item in example):
-        return type(example)(_few(item) for item in example)
-    return example
 
 
 def _finetune(recipe: Recipe) -> FineTune | None:

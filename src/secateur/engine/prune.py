@@ -25,7 +25,7 @@ from secateur.core import (
     Task,
     device_of,
     first_call,
-    first_sample,
+    first_samples,
     masks_of,
     registry,
     remove_masks_,
@@ -267,7 +267,7 @@ class _Job:
         if self.target.cost != "latency":
             return None
         call = first_call if self.task is None else self.task.call
-        return MeasuredLatency(self.subject, self.recipe.structure, first_sample(self.example), call)
+        return MeasuredLatency(self.subject, self.recipe.structure, first_samples(self.example), call)
 
     def _measure(self, subject: Any) -> dict[str, Any]:
         return measure(subject, self.task, self._example_inputs()) if isinstance(subject, nn.Module) else {}

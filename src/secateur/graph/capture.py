@@ -3,6 +3,7 @@
 import copy
 import logging
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -210,8 +211,8 @@ def still(model: nn.Module, *, as_recorded: bool = True) -> Iterator[None]:
 
 
 def _containers(module: nn.Module) -> list[tuple[Any, Any]]:
-    """Dicts and lists that are attributes of a module, with their content: caches live there."""
-    return [(held, copy.copy(held)) for held in vars(module).values() if type(held) in (dict, list)]
+    """Dicts and lists that are attributes of a module, with their content: caches and hooks live there."""
+    return [(held, copy.copy(held)) for held in vars(module).values() if type(held) in (dict, list, OrderedDict)]
 
 
 def fake_like(tensor: Tensor, fake: FakeTensorMode, shape: Sequence[int] | None = None) -> Tensor:

@@ -246,7 +246,7 @@ def _named(found: list[tuple[Labels, list[Member]]], flow: Flow) -> Iterable[Fam
         name = ordered[0].name
         kind = kinds.get(int(factors[0]), "")
         tag = max((tags.get(f, Tag.EXACT) for f in factors[:1].tolist()), key=list(Tag).index)
-        module = name.rpartition(".")[0]
+        module = name.partition(".parametrizations.")[0] if ".parametrizations." in name else name.rpartition(".")[0]
         kind = "kv-groups" if number in shared else kind or ("channels" if name in convolutions else "hidden")
         label = f"{module or name}" + ("" if kind in ("channels", "hidden") else f"/{kind}")
         taken[label] = taken.get(label, 0) + 1
@@ -281,7 +281,8 @@ def _shared_heads(found: list[tuple[Labels, list[Member]]], kinds: Mapping[int, 
 def _convolutions(flow: Flow) -> set[str | None]:
     """Names of the weights of convolutions."""
     nodes = [node for node in flow.graph.nodes if node.op in ("conv", "conv_transpose")]
-    return {flow.graph.values[value].name for node in nodes for value in refs(node.args[1:2])}
+    weights = [flow.origin(value, 0)[0] for node in nodes for value in refs(node.args[1:2])]
+    return {flow.graph.values[value].name for value in weights if value is not None}
 
 
 def _kinds(flow: Flow) -> dict[int, str]:

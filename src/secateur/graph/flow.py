@@ -39,6 +39,7 @@ class Notes:
         groups: groups of convolutions; heads: dimensions that an attention runs separately; contracted: its query/key
             features; values: its value features.
         chosen: dimensions of which some are picked by rank, and how many.
+        normed: direction, length and dimension of weights that are computed from the two.
         products: by node, sizes and labels whose product is its number of multiplications.
         unknown: nodes without a rule.
     """
@@ -51,6 +52,7 @@ class Notes:
     contracted: list[Labels] = field(default_factory=list)
     values: list[Labels] = field(default_factory=list)
     chosen: list[tuple[Labels, int]] = field(default_factory=list)
+    normed: list[tuple[int, int, int]] = field(default_factory=list)
     products: list[tuple[int, tuple[tuple[int, Dim], ...]]] = field(default_factory=list)
     unknown: dict[int, str] = field(default_factory=dict)
 
@@ -193,12 +195,16 @@ class Flow:
         return found if found.shape[1] else None
 
     def picked(self, out: int, dim: int, value: int, from_dim: int) -> None:
-        """A dimension of what this node gives is that of a tensor out of which it picks rows."""
+        """A dimension of what this node gives is that of a tensor that it picks from, or computes it of."""
         self._picked_from[out, dim] = value, from_dim
+
+    def origin(self, value: int | None, dim: int) -> tuple[int | None, int]:
+        """The tensor and dimension that this one was picked from; itself where it was not."""
+        return self._picked_from.get((value, dim), (value, dim))
 
     def role(self, value: int | None, dim: int, role: Role) -> None:
         """A dimension of a tensor plays this role here, if it is that of a parameter."""
-        value, dim = self._picked_from.get((value, dim), (value, dim))
+        value, dim = self.origin(value, dim)
         if value is not None and self.graph.values[value].kind == "parameter":
             self.notes.roles.setdefault((value, dim), set()).add(role)
 

@@ -17,8 +17,7 @@ def check_subject(model: object) -> nn.Module:
     """The model, if it is one that can be cut.
 
     Raises:
-        SubjectError: it is no module; it is a wrapper; it is quantized; its parameters are computed, or overlap in
-            memory; names them.
+        SubjectError: it is no module; it is a wrapper; it is quantized; its parameters overlap in memory; names them.
     """
     if not isinstance(model, nn.Module):
         raise SubjectError(
@@ -31,12 +30,6 @@ def check_subject(model: object) -> nn.Module:
             raise SubjectError(f"a {kind} cannot be cut", where=where, mend=f"prune {_WRAPPERS[kind]}")
         if "quantized" in type(module).__module__:
             raise SubjectError(f"a quantized {kind} cannot be cut", where=where, mend="prune first, quantize then")
-        if hasattr(module, "parametrizations"):
-            raise SubjectError(
-                f"its {next(iter(module.parametrizations))} is computed by a parametrization",
-                where=where,
-                mend="fold it in first: torch.nn.utils.parametrize.remove_parametrizations(module, name)",
-            )
     _check_memory(model)
     return model
 

@@ -18,6 +18,7 @@ from .coupling import Coupling, Gone
 from .trial import Mismatch, mends_of
 
 _PIECE = 1 << 20
+_Changes = dict[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,8 @@ class Cut:
 
 def sliced(tensor: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
     """The positions that stay, by dimension; rows in pieces, so that no half-cut copy of a large tensor ever exists."""
+    if not kept:
+        return tensor.clone()
     index = {dim: where.to(tensor.device) for dim, where in kept.items()}
     made = tensor.new_empty([len(index[d]) if d in index else n for d, n in enumerate(tensor.shape)])
     rows = index.pop(0, None)
@@ -88,18 +91,38 @@ def cut_(model: nn.Module, call: Call, coupling: Coupling, gone: Gone) -> Surger
     )
     pairs: list[tuple[Tensor, Tensor]] = []
     actions = []
-    for name, dims in kept.items():
+    lengths = _lengths(coupling, named, kept)
+    for name in (*kept, *(n for n in lengths if n not in kept)):
         old = named[name]
-        new = sliced(old.detach(), dims)
+        new = lengths[name] if name in lengths else sliced(old.detach(), kept[name])
         pairs.append((old, new))
         actions.append(Resize(name, tuple(new.shape)))
     made = put_tensors_(model, pairs)
-    cuts = tuple(Cut(old, new, dims) for (old, _), new, dims in zip(pairs, made, kept.values(), strict=True))
+    of = {id(tensor): name for name, tensor in named.items()}
+    cuts = tuple(Cut(old, new, kept.get(of[id(old)], {})) for (old, _), new in zip(pairs, made, strict=True))
     for mend in mends:
         mend.replay_(model)
     for _, module in model.named_modules():
         mend_sizes_(module)
     return Surgery(Plan((*actions, *mends)), cuts, before)
+
+
+def _lengths(coupling: Coupling, named: Mapping[str, Tensor], kept: Mapping[str, Mapping[int, Tensor]]) -> _Changes:
+    """What `g` becomes where a weight is `g * v / |v|` and `v` loses positions that its norm runs over.
+
+    The rest of the weight is then what it was: `g` shrinks as the norm does.
+    """
+    found = {}
+    for v, g, dim in coupling.flow.notes.normed:
+        direction, length = str(coupling.graph.values[v].name), str(coupling.graph.values[g].name)
+        if not set(kept.get(direction, {})) - {dim} or length not in named:
+            continue
+        before, own = named[direction].detach(), kept[direction]
+        norms = torch.norm_except_dim(before, 2, dim)
+        norms = sliced(norms, {dim: own[dim]}) if dim in own else norms
+        share = torch.norm_except_dim(sliced(before, own), 2, dim) / norms
+        found[length] = sliced(named[length].detach(), kept.get(length, {})) * share.where(norms > 0, 1.0)
+    return found
 
 
 _CUTS = WeakIdKeyDictionary()

@@ -44,6 +44,7 @@ COMPOSITES: dict[Any, str] = {
     F.pixel_shuffle: "pixel_shuffle",
     F.pixel_unshuffle: "pixel_unshuffle",
     torch.prelu: "prelu",
+    torch._weight_norm: "weight_norm",
     torch.lstm: "lstm",
     torch.gru: "gru",
     torch.rnn_tanh: "rnn",

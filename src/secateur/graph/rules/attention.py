@@ -92,8 +92,8 @@ def packed(flow: Flow, node: Node) -> None:
     for name in ("bias_k", "bias_v"):
         extra = value_of(given.get(name))
         if extra is not None:
-            flow.freeze(flow.all(extra), "an extra key of the attention")
-            flow.freeze([labels], "the attention has an extra key")
+            labels = flow.equate(labels, flow.dim(extra, -1))
+            flow.role(extra, len(flow.shape(extra)) - 1, Role.PRODUCER)
     rows, cols = flow.algebra.split(labels, heads, inner // heads)
     # the scale is that of the original head dimension, and heads are what people take from an attention
     flow.freeze([cols], "the head dimension of a packed attention")

@@ -38,6 +38,7 @@ def conv(flow: Flow, node: Node) -> None:
     groups = given.get("groups", 1)
     shape = flow.shape(weight)
     at = len(flow.shape(source)) - len(shape) + 1
+    _keep_kernel(flow, weight)
     _grouped(flow, (source, at), (weight, 0), (weight, 1), groups, shape[0] // groups)
     made = _made(flow, weight, 0, bias)
     if groups == shape[0]:
@@ -57,6 +58,7 @@ def conv_transpose(flow: Flow, node: Node) -> None:
     groups = given.get("groups", 1)
     shape = flow.shape(weight)
     at = len(flow.shape(source)) - len(shape) + 1
+    _keep_kernel(flow, weight)
     dims = flow.all(source)
     made: Dim
     if groups == 1:
@@ -78,6 +80,12 @@ def conv_transpose(flow: Flow, node: Node) -> None:
     flow.set(out, [*dims[:at], made, *[None] * (len(shape) - 2)])
     space = prod(flow.shape(source)[at + 1 :]) * prod(flow.shape(source)[:at])
     flow.product((space * prod(shape[2:]), None), (shape[0], flow.dim(weight, 0)), (shape[1], flow.dim(weight, 1)))
+
+
+def _keep_kernel(flow: Flow, weight: int) -> None:
+    """Places of a kernel stay, also where it is computed from others."""
+    if flow.graph.values[weight].kind != "parameter":
+        flow.freeze(flow.all(weight)[2:], "places of a kernel")
 
 
 def _grouped(

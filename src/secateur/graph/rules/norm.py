@@ -49,7 +49,24 @@ def group_norm(flow: Flow, node: Node) -> None:
     flow.set(node.outs[0], dims)
 
 
+def weight_norm(flow: Flow, node: Node) -> None:
+    """`g * v / |v|`, the norm over all dimensions but one. Surgery corrects `g`, so that a cut changes no weight."""
+    given = arguments(node, "v g dim")
+    v, g, dim = given["v"].value, given["g"].value, given.get("dim", 0)
+    dims = [flow.dim(v, d) if d < 2 else None for d in range(len(flow.shape(v)))]  # the others are places of a kernel
+    for d in range(min(len(dims), 2)):
+        if flow.shape(g)[d : d + 1] > (1,):
+            dims[d] = flow.equate(dims[d], flow.dim(g, d))
+            flow.role(g, d, Role.PRODUCER)
+        flow.picked(node.outs[0], d, v, d)
+        if d != dim:
+            flow.role(v, d, Role.CONSUMER)  # the norm reads it
+    flow.set(node.outs[0], dims)
+    flow.notes.normed.append((v, g, dim))
+
+
 RULES = {
+    "weight_norm": weight_norm,
     "batch_norm": batch_norm,
     "instance_norm": batch_norm,
     "layer_norm": layer_norm,

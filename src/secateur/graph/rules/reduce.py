@@ -40,6 +40,14 @@ def statistic(flow: Flow, node: Node) -> None:
     _reduced(flow, node, over)
 
 
+def measure(flow: Flow, node: Node) -> None:
+    """A product of two vectors, by which a spectral norm divides: over those that are there."""
+    a, b = tensors(node)[0], tensors(node)[-1]
+    if flow.equate(flow.dim(a, 0), flow.dim(b, 0)) is not None:
+        flow.notes.statistics[flow.index] = node.op
+    flow.set(node.outs[0], [])
+
+
 def softmax(flow: Flow, node: Node) -> None:
     """A distribution over those that are there."""
     source = tensors(node)[0]
@@ -78,7 +86,14 @@ _upsample_bicubic2d_aa _upsample_nearest_exact2d reflection_pad1d reflection_pad
 replication_pad2d replication_pad3d grid_sampler_2d grid_sampler_3d"""
 
 RULES = (
-    {"sum": total, "_softmax": softmax, "softmax": softmax, "_log_softmax": softmax, "log_softmax": softmax}
+    {
+        "vdot": measure,
+        "sum": total,
+        "_softmax": softmax,
+        "softmax": softmax,
+        "_log_softmax": softmax,
+        "log_softmax": softmax,
+    }
     | dict.fromkeys(
         [
             "mean",
