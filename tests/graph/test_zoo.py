@@ -11,6 +11,7 @@ import zoo
 from zoo import ZOO, coupled, cut, drawn, offered, outputs
 
 from secateur.core import Plan
+from secateur.core.costs import macs_by_module
 from secateur.graph.coupling import Tag
 
 BY_HAND = "an attention written with matmul does not say that its contracted dimension holds features of heads"
@@ -75,6 +76,12 @@ def test_units_of_a_family_lie_at_different_positions(name):
 
 def test_a_cut_model_gives_what_the_dense_one_gives_when_removed_units_are_read_as_zeros(made):
     assert made.exact
+
+
+@pytest.mark.parametrize("name", [n for n in ZOO if n != "spectral_norm"])  # torch counts no product with a vector
+def test_multiply_accumulates_are_those_that_torch_counts(name):
+    model, coupling = coupled(name)
+    assert coupling.macs() == macs_by_module(model, None, lambda m, _: ZOO[name].call()(m))[""]
 
 
 def test_every_parameter_of_a_cut_model_gets_a_gradient_of_its_shape(made):

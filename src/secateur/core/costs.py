@@ -91,7 +91,17 @@ def _recurrent_flops(
     return 2 * math.prod(x[:-1]) * (math.prod(w_input) + math.prod(w_hidden))
 
 
-_FORMULAS = {torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops, torch.ops.aten._grouped_mm: _grouped_flops}
+def _attention_flops(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...], *_: object, **__: object) -> int:
+    """Of queries `[batch, heads, n, d]` against keys, and of the shares against values."""
+    return 2 * math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
+
+
+_FORMULAS = {
+    torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops,
+    torch.ops.aten._grouped_mm: _grouped_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+}
+"""What torch's own counter leaves out."""
 
 
 def _own(macs: Mapping[str, int]) -> dict[str, int]:

@@ -7,6 +7,7 @@ file. Every byte is verified while it is read, once.
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -258,7 +259,8 @@ def _put_tensors_(
         shapes: of the model's state dict.
         outside: names of buffers that no state dict holds.
     """
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = OrderedDict()
+    tensors._metadata = getattr(model.state_dict(keep_vars=True), "_metadata", {})  # type: ignore[attr-defined]
     masks = masks_of(model)
     for name, shape in shapes.items():
         if name + _BITS in stored:

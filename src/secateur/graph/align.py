@@ -1,6 +1,7 @@
 """Which recorded operation is running: the n-th of its kind in its module."""
 
 from collections import Counter
+from collections.abc import Callable
 
 from .ir import Graph
 
@@ -38,9 +39,10 @@ class Alignment:
             self._seen[_key(module, op)] = self.ordinals[number] + 1
             self.ran.add(number)
 
-    def next(self, module: str, op: str) -> int | None:
-        """The first candidate, taken."""
-        number = next(iter(self.candidates(module, op)), None)
+    def next(self, module: str, op: str, fits: Callable[[int], bool]) -> int | None:
+        """The first candidate that fits, or else the first one; taken."""
+        candidates = self.candidates(module, op)
+        number = next(filter(fits, candidates), next(iter(candidates), None))
         self.take(module, op, number)
         return number
 

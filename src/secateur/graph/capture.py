@@ -57,7 +57,7 @@ class Recorder(Tap):
         known = self._known.get(id(tensor))
         if known is not None and known[0]() is tensor:
             return known[1]
-        self.graph.values.append(Value(tuple(tensor.shape), name, kind))
+        self.graph.values.append(Value(tuple(tensor.shape), name, kind, tensor.dtype))
         if tensor.is_floating_point():
             self.graph.coarsest = max(self.graph.coarsest, torch.finfo(tensor.dtype).eps)
         number = len(self.graph.values) - 1

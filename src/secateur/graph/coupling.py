@@ -60,6 +60,7 @@ class Family:
         factors: of each unit.
         module: path of the module that makes it.
         floor: how many must stay.
+        multiple: of which the number that stays must be a multiple.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Family:
     factors: NDArray[np.int32]
     module: str
     floor: int = 1
+    multiple: int = 1
 
     @property
     def size(self) -> int:
@@ -251,7 +253,24 @@ def _named(found: list[tuple[Labels, list[Member]]], flow: Flow) -> Iterable[Fam
         label = f"{module or name}" + ("" if kind in ("channels", "hidden") else f"/{kind}")
         taken[label] = taken.get(label, 0) + 1
         unique = label if taken[label] == 1 else f"{label}#{taken[label]}"
-        yield Family(unique, kind, tag, tuple(members), factors, module, floors.get(int(factors[0]), 1))
+        floor, multiple = floors.get(int(factors[0]), 1), _multiple(flow, members, len(factors))
+        yield Family(unique, kind, tag, tuple(members), factors, module, floor, multiple)
+
+
+_LINE = 16
+"""Bytes that rows of a batched weight are made of."""
+
+
+def _multiple(flow: Flow, members: Iterable[Member], size: int) -> int:
+    """In what numbers the units of a family stay: rows of the weights of experts may have to be aligned."""
+    values = flow.graph.values
+    batched = {values[v].name: values[v].dtype for v in flow.notes.batched if flow.aligned}
+    for m in members:
+        dtype = batched.get(m.name)
+        if dtype is not None and m.dim > 0:
+            each = max(_LINE // dtype.itemsize // m.index.shape[1], 1)
+            return each if size % each == 0 else 1
+    return 1
 
 
 def _floors(flow: Flow) -> dict[int, int]:

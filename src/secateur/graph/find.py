@@ -13,6 +13,7 @@ from .constants import padded, sizes
 from .coupling import Coupling, Family, Gone
 from .flow import Flow, tensors
 from .rules import RULES
+from .switches import aligns_experts
 from .trial import Mismatch, mends_of
 
 _log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def couple(model: nn.Module, call: Call) -> Coupling:
         SubjectError: the model does not run on the example.
     """
     flow = Flow(capture(model, call), RULES).run()
+    flow.aligned = aligns_experts(model)
     for _ in range(_MOST_TRIALS):
         coupling = Coupling(flow)
         if not coupling.families:

@@ -39,6 +39,7 @@ class Notes:
         groups: groups of convolutions; heads: dimensions that an attention runs separately; contracted: its query/key
             features; values: its value features.
         chosen: dimensions of which some are picked by rank, and how many.
+        batched: tensors of which rows are picked by rank: the weights of experts.
         normed: direction, length and dimension of weights that are computed from the two.
         products: by node, sizes and labels whose product is its number of multiplications.
         unknown: nodes without a rule.
@@ -52,6 +53,7 @@ class Notes:
     contracted: list[Labels] = field(default_factory=list)
     values: list[Labels] = field(default_factory=list)
     chosen: list[tuple[Labels, int]] = field(default_factory=list)
+    batched: list[int] = field(default_factory=list)
     normed: list[tuple[int, int, int]] = field(default_factory=list)
     products: list[tuple[int, tuple[tuple[int, Dim], ...]]] = field(default_factory=list)
     unknown: dict[int, str] = field(default_factory=dict)
@@ -64,6 +66,7 @@ class Flow:
         algebra: what is known of the factors.
         notes: of the last pass.
         reasons: why a factor was frozen, and by which node.
+        aligned: whether rows of batched weights must fill whole 16 bytes.
     """
 
     def __init__(self, graph: Graph, rules: Mapping[str, Callable[["Flow", Node], None]]) -> None:
@@ -76,6 +79,7 @@ class Flow:
         self.sites: dict[Site, Labels] = {}
         self._memo: dict[Any, Labels] = {}
         self.reasons: dict[int, tuple[str, int]] = {}
+        self.aligned = False
         self.index = 0
         self._settled = False
 
@@ -138,6 +142,11 @@ class Flow:
     def all(self, value: int) -> list[Dim]:
         """The labels of all dimensions of a value."""
         return [self.dim(value, d) for d in range(len(self.shape(value)))]
+
+    def labelled(self, number: int) -> bool:
+        """Whether a node takes or gives anything that can vanish."""
+        node = self.graph.nodes[number]
+        return any(labels is not None for value in (*node.outs, *tensors(node)) for labels in self.all(value))
 
     def set(self, value: int, dims: Iterable[Dim]) -> None:
         """The labels of a value that a node gave."""

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
+
+import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,7 @@ class Value:
     name: str | None = None
     kind: str = "made"
     """"made" by a node, "parameter", "input", or "constant": there before the pass, and not registered."""
+    dtype: torch.dtype | None = None
 
 
 @dataclass(slots=True)
@@ -42,7 +46,7 @@ class Node:
     pointwise: bool = False
 
 
-@dataclass(slots=True)
+@dataclass
 class Graph:
     """Nodes in the order in which they ran.
 
@@ -57,6 +61,17 @@ class Graph:
     outputs: tuple[int, ...] = ()
     coarsest: float = 0.0
     rung: str = "fake tensors"
+
+    @cached_property
+    def counted(self) -> frozenset[int]:
+        """Values with dimensions that may be as long as what other values say: boxes that pass a threshold."""
+        found: set[int] = set()
+        for node in self.nodes:
+            taken = list(refs((node.args, node.kwargs)))
+            by_mask = node.op == "index" and any(self.values[v].dtype == torch.bool for v in taken[1:])
+            if by_mask or node.op in ("nonzero", "nms", "masked_select") or not found.isdisjoint(taken):
+                found.update(node.outs)
+        return frozenset(found)
 
     def parameters(self) -> dict[str, int]:
         """The values that are parameters or buffers, by name."""

@@ -18,7 +18,7 @@ from .align import Alignment
 from .capture import Call, still, tensors_in
 from .coupling import Coupling, Gone
 from .flow import Role
-from .ir import Node, Ref
+from .ir import Node, Ref, refs
 from .swap import swap_
 from .tap import Tap
 
@@ -46,7 +46,8 @@ class MaskedPass(Tap):
         self._acting = {*notes.consumed, *notes.statistics}
 
     def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        number = self._alignment.next(self.module, op)
+        shapes = [tuple(t.shape) for t in tensors_in((args, kwargs))]
+        number = self._alignment.next(self.module, op, lambda number: self._takes(number, shapes))
         if number is None:
             return func(*args, **kwargs)
         node = self._coupling.graph.nodes[number]
@@ -60,6 +61,11 @@ class MaskedPass(Tap):
                 (node.args, dict(node.kwargs)), (args, kwargs), lambda v, t: self._zeroed(v, t, reads)
             )
         return func(*args, **kwargs)
+
+    def _takes(self, number: int, shapes: list[tuple[int, ...]]) -> bool:
+        """Whether a recorded operation took tensors of these shapes."""
+        node, values = self._coupling.graph.nodes[number], self._coupling.graph.values
+        return [values[v].shape for v in refs((node.args, dict(node.kwargs)))] == shapes
 
     def finish(self) -> None:
         """Raise `Astray` if an operation that reads labelled positions never ran."""

@@ -21,6 +21,12 @@ def without_cache(model: nn.Module) -> Iterator[None]:
         config.use_cache = True  # type: ignore[union-attr]
 
 
+def aligns_experts(model: nn.Module) -> bool:
+    """Whether the model multiplies its experts by a kernel that wants rows of whole 16 bytes."""
+    reads = [getattr(module, "get_experts_implementation", None) for module in model.modules()]
+    return any(read is not None and read().get("") == "grouped_mm" for read in reads)
+
+
 @contextmanager
 def all_experts_alike(model: nn.Module) -> Iterator[None]:
     """While it lasts, the weights of chosen experts are gathered and multiplied in one product.

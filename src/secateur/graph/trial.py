@@ -82,9 +82,7 @@ class _Checker(Tap):
             result = func(*args, **kwargs)
         except Exception as error:
             raise Misfit(self.at, (str(error).splitlines() or [type(error).__name__])[0][:200]) from error
-        # copies of heads that are no longer copied, for one, leave out the views that copied them
-        ahead = candidates[: _AHEAD if op in _VIEWS else 1]
-        found = next((number for number in ahead if self._fits(number, result)), None)
+        found = next((number for number in self._ahead(op, candidates) if self._fits(number, result)), None)
         if found is None:
             shapes = [tuple(t.shape) for t in tensors_in(result)]
             wanted = [self._shape(value) for value in self._coupling.graph.nodes[self.at].outs]
@@ -92,9 +90,32 @@ class _Checker(Tap):
         self._alignment.take(self.module, op, found)
         return result
 
+    def _ahead(self, op: str, candidates: list[int]) -> Iterator[int]:
+        """The recorded operations that this one may be.
+
+        Copies of heads that are no longer copied leave out the views that copied them, and what a module computes only
+        in its first pass is not done again: such operations have no labels.
+        """
+        left = _AHEAD if op in _VIEWS else 1
+        for number in candidates:
+            yield number
+            left -= self._coupling.flow.labelled(number)
+            if not left:
+                return
+
     def _fits(self, number: int, result: Any) -> bool:
         outs = self._coupling.graph.nodes[number].outs
-        return all(tuple(t.shape) == self._shape(v) for v, t in zip(outs, tensors_in(result), strict=False))
+        return all(self._is(v, tuple(t.shape)) for v, t in zip(outs, tensors_in(result), strict=False))
+
+    def _is(self, value: int, shape: tuple[int, ...]) -> bool:
+        """Whether a value has the shape that its labels say; what counts by values may be of any length."""
+        wanted = self._shape(value)
+        if shape == wanted or value not in self._coupling.graph.counted:
+            return shape == wanted
+        dims = self._coupling.flow.all(value)
+        return len(shape) == len(wanted) and all(
+            a == b or d is None for a, b, d in zip(shape, wanted, dims, strict=True)
+        )
 
 
 class Trial:

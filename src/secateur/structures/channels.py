@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from math import lcm
 from typing import Any
 
 from torch import Tensor, nn
@@ -196,7 +197,7 @@ def _group(family: Family, named: Mapping[str, Tensor], structure: Channels) -> 
             elements = m.index.shape[1] * tensor.numel() / tensor.shape[m.dim]
             costs["params"] += elements
             costs["bytes"] += elements * tensor.element_size()
-    multiple = structure.multiple if family.size >= structure.multiple else 1
+    multiple = lcm(structure.multiple if family.size >= structure.multiple else 1, family.multiple)
     whole = family.size % multiple
     least = max(structure.floor, family.floor)
     return Group(

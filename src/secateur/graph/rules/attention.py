@@ -109,13 +109,14 @@ def packed(flow: Flow, node: Node) -> None:
     for out in node.outs[1:]:
         flow.set(out, [None] * len(flow.shape(out)))
     tokens = [(n, None) for n in shape[:-1]]
-    keys = flow.shape(k)[0]
+    more = (value_of(given.get("bias_k")) is not None) + bool(given.get("add_zero_attn"))
+    keys = (flow.shape(k)[0] + more, None)
     head = (inner // heads, None)
-    outer = flow.dim(q, -1)
-    for _ in range(3):
-        flow.product(*tokens, (shape[-1], outer), (heads, rows), head)
-    flow.product(*tokens, (keys, None), (heads, rows), head)
-    flow.product(*tokens, (keys, None), (heads, rows), head)
+    for value in (q, k, v):
+        each = [(n, None) for n in flow.shape(value)[:-1]]
+        flow.product(*each, (flow.shape(value)[-1], flow.dim(value, -1)), (heads, rows), head)
+    for _ in ("scores", "mixing"):
+        flow.product(*tokens, keys, (heads, rows), head)
     flow.product(*tokens, (heads, rows), head, (flow.shape(out_weight)[0], made))
 
 

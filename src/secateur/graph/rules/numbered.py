@@ -33,6 +33,8 @@ def index(flow: Flow, node: Node) -> None:
     if any(flow.graph.values[p.value].shape != () and len(picks) > len(dims) for p in picks if p is not None):
         flow.freeze(dims, "it is indexed by a mask of several dimensions")
     for i in used:
+        if flow.points(picks[i].value) is not None:
+            flow.notes.batched.append(source)
         _same_positions(flow, dims[i] if i < len(dims) else None, picks[i].value)
         flow.freeze(flow.all(picks[i].value), "it holds numbers of positions")
     out = node.outs[0]
@@ -104,6 +106,33 @@ def chosen(flow: Flow, node: Node) -> None:
         flow.set(out, [None if i == dim else d for i, d in enumerate(dims) if same or i != dim])
 
 
+def put(flow: Flow, node: Node) -> None:
+    """`out = source; out[numbers] = values`: the dimensions that are not numbered pass, and are those of the values."""
+    source, picks, values = node.args[0].value, node.args[1], node.args[2].value
+    dims = flow.all(source)
+    used = [i for i, p in enumerate(picks) if p is not None]
+    for i in used:
+        _same_positions(flow, dims[i] if i < len(dims) else None, picks[i].value)
+        flow.freeze(flow.all(picks[i].value), "it holds numbers of positions")
+    passing = [i for i in range(len(dims)) if i not in used]
+    if used != list(range(len(used))) or any(len(flow.shape(picks[i].value)) != 1 for i in used):
+        flow.freeze([*(dims[i] for i in passing), *flow.all(values)], "it is written to positions picked by number")
+        passing = []
+    given = flow.shape(values)
+    for place, i in enumerate(reversed(passing), start=1):
+        if place <= len(given) and given[-place] > 1:
+            dims[i] = flow.equate(dims[i], flow.dim(values, -place))
+    flow.set(node.outs[0], [d if i in passing else None for i, d in enumerate(dims)])
+
+
+def told(flow: Flow, node: Node) -> None:
+    """What gives numbers of positions by their values: all of them stay."""
+    for value in tensors(node):
+        flow.freeze(flow.all(value), f"{node.op!r} tells its positions by number")
+    for value in node.outs:
+        flow.set(value, [None] * len(flow.shape(value)))
+
+
 def turned(flow: Flow, node: Node) -> None:
     """Positions of some dimensions in another order of their own."""
     source = tensors(node)[0]
@@ -135,6 +164,9 @@ RULES = {
     "index_select": index_select,
     "gather": gather,
     "scatter": scatter,
+    "index_put": put,
+    "nonzero": told,
+    "nms": told,
     "topk": chosen,
     "argmax": chosen,
     "flip": turned,

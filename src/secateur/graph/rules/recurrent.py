@@ -63,6 +63,8 @@ def recurrent(flow: Flow, node: Node) -> None:
     for w in range(0, len(weights), each):
         for weight in weights[w : w + 2]:
             flow.product((steps * gates, None), (units, hidden), (flow.shape(weight)[1], flow.dim(weight, 1)))
+        if projected:
+            flow.product((steps, None), (units, hidden), (width // directions, given))
 
 
 def _flat(tree: Any) -> list[Any]:

@@ -83,7 +83,7 @@ avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d adaptiv
 adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d upsample_nearest1d upsample_nearest2d upsample_nearest3d
 upsample_bilinear2d upsample_bicubic2d upsample_linear1d upsample_trilinear3d _upsample_bilinear2d_aa
 _upsample_bicubic2d_aa _upsample_nearest_exact2d reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d
-replication_pad2d replication_pad3d grid_sampler_2d grid_sampler_3d"""
+replication_pad2d replication_pad3d grid_sampler_2d grid_sampler_3d roi_align roi_pool"""
 
 RULES = (
     {
