@@ -89,6 +89,7 @@ class Mend:
             module._qkv_same_embed_dim = False  # keeps torch's fused encoder layers away
         value = list(self.value) if isinstance(old, list) else self.value  # type: ignore[arg-type]
         setattr(module, self.attribute, value)
+        mend_sizes_(module)
 
 
 def put_tensors_(model: nn.Module, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .align import Alignment
 from .capture import Call, still, tensors_in
 from .coupling import Coupling, Gone
+from .decisions import Decision, decides
 from .flow import Role
 from .ir import Node, Ref, refs
 from .swap import swap_
@@ -36,14 +37,19 @@ class MaskedPass(Tap):
     Args:
         in_weights: multiply what goes by zero instead of reading zero, where the weights are smaller than what they
             read: the same, as long as what goes is finite.
+        deciding: keep what the pass decides, and by what.
     """
 
-    def __init__(self, model: nn.Module, coupling: Coupling, gone: Gone, *, in_weights: bool) -> None:
+    def __init__(
+        self, model: nn.Module, coupling: Coupling, gone: Gone, *, in_weights: bool, deciding: bool = False
+    ) -> None:
         super().__init__(model)
         self._coupling, self._gone, self._in_weights = coupling, gone, in_weights
         self._alignment = Alignment(coupling.graph)
         notes = coupling.flow.notes
         self._acting = {*notes.consumed, *notes.statistics}
+        self.decisions: dict[int, Decision] = {}
+        self._deciding = deciding
 
     def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         shapes = [tuple(t.shape) for t in tensors_in((args, kwargs))]
@@ -52,7 +58,7 @@ class MaskedPass(Tap):
             return func(*args, **kwargs)
         node = self._coupling.graph.nodes[number]
         if number in self._coupling.flow.notes.statistics:
-            return self._over_those_that_stay(node, func, args, kwargs)
+            return self._over_those_that_stay(number, node, func, args, kwargs)
         reads = self._coupling.flow.notes.consumed.get(number)
         if reads and self._in_weights and (weighed := self._weighed(op, args, reads)) is not None:
             return func(*weighed, **kwargs)
@@ -60,7 +66,17 @@ class MaskedPass(Tap):
             args, kwargs = _parallel(
                 (node.args, dict(node.kwargs)), (args, kwargs), lambda v, t: self._zeroed(v, t, reads)
             )
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if self._deciding:
+            taken = _parallel((node.args, dict(node.kwargs)), (args, kwargs), self._selected)
+            outs = [self._selected(v, t) for v, t in zip(node.outs, tensors_in(result), strict=False)]
+            self._keep(number, op, taken, outs)
+        return result
+
+    def _keep(self, number: int, op: str, taken: Any, gave: list[Tensor]) -> None:
+        read = list(tensors_in(taken))
+        if decides(op, read, gave):
+            self.decisions[number] = Decision(tuple(t.clone() for t in read), tuple(t.clone() for t in gave))
 
     def _takes(self, number: int, shapes: list[tuple[int, ...]]) -> bool:
         """Whether a recorded operation took tensors of these shapes."""
@@ -105,7 +121,7 @@ class MaskedPass(Tap):
             raise Astray(f"dimension {dim} has {tensor.shape[dim]} positions, and {len(stays)} were recorded")
 
     def _over_those_that_stay(
-        self, node: Node, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, number: int, node: Node, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         dense = self._coupling.flow.shape
         args, kwargs = _parallel((node.args, dict(node.kwargs)), (args, kwargs), self._selected)
@@ -117,6 +133,8 @@ class MaskedPass(Tap):
             if stays is not None:
                 args = (args[0], int(stays.reshape(args[1], -1).any(1).sum()), *args[2:])
         result = func(*args, **kwargs)
+        if self._deciding:
+            self._keep(number, node.op, (args, kwargs), list(tensors_in(result)))
         if node.op in ("topk", "argmax"):
             result = self._numbered(node, result)
         outs = [self._scattered(v, t, dense(v)) for v, t in zip(node.outs, tensors_in(result), strict=False)]
@@ -136,6 +154,8 @@ class MaskedPass(Tap):
         return (result[0], numbers[result[1]]) if node.op == "topk" else numbers[result]
 
     def _selected(self, value: int, tensor: Tensor) -> Tensor:
+        if tensor.dim() != len(self._coupling.flow.shape(value)):  # what counts by values may be of any shape
+            return tensor
         for dim in range(tensor.dim()):
             stays = self._stays(value, dim)
             if stays is not None:
@@ -178,11 +198,24 @@ def masked_outputs(
     Raises:
         Astray: the pass does other operations than the recorded one.
     """
-    masked = MaskedPass(model, coupling, gone, in_weights=garbage is None)
+    return _masked(model, call, coupling, gone, garbage, deciding=False)[0]
+
+
+def masked_decisions(
+    model: nn.Module, call: Call, coupling: Coupling, gone: Gone, *, garbage: int | None = None
+) -> tuple[list[Tensor], dict[int, Decision]]:
+    """`masked_outputs`, and the decisions of the pass by node."""
+    return _masked(model, call, coupling, gone, garbage, deciding=True)
+
+
+def _masked(
+    model: nn.Module, call: Call, coupling: Coupling, gone: Gone, garbage: int | None, *, deciding: bool
+) -> tuple[list[Tensor], dict[int, Decision]]:
+    masked = MaskedPass(model, coupling, gone, in_weights=garbage is None, deciding=deciding)
     with still(model), _littered(model, coupling, gone, garbage), masked.open():
         found = list(tensors_in(call(model)))
         masked.finish()
-        return found
+        return found, masked.decisions
 
 
 @contextmanager
@@ -212,4 +245,4 @@ def _littered(model: nn.Module, coupling: Coupling, gone: Gone, seed: int | None
     yield
 
 
-__all__ = ["Astray", "MaskedPass", "masked_outputs"]
+__all__ = ["Astray", "MaskedPass", "masked_decisions", "masked_outputs"]

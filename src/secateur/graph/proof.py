@@ -4,6 +4,7 @@ Two passes of the dense model and two of the smaller one, on different inputs. I
 makes or carries a removed position is overwritten with large random numbers (the garbage test): it must change nothing.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from secateur.core.errors import NumericsError, SubjectError
 
 from .capture import Call, given, still, tensors_in
 from .coupling import Coupling, Gone
-from .masked import Astray, masked_outputs
+from .decisions import Told, collected
+from .masked import Astray, masked_decisions, masked_outputs
 from .surgery import Surgery, cut_
 
 _RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -23,6 +25,9 @@ _RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torc
 def proven_cut_(model: nn.Module, calls: tuple[Call, Call], coupling: Coupling, gone: Gone) -> Surgery:
     """Cut a model in place and prove it; a cut that is not proven is undone.
 
+    Where a model decides by comparing numbers (which boxes to keep, which expert to ask), round-off can turn a decision
+    that is nearly a tie. Where the outputs differ, the smaller model is therefore told the decisions of the dense one.
+
     Args:
         calls: run the model on two inputs of the recorded shape, that of the recording first.
 
@@ -30,9 +35,31 @@ def proven_cut_(model: nn.Module, calls: tuple[Call, Call], coupling: Coupling, 
         SubjectError: the model cannot be cut so, or does not do the same operations twice.
         NumericsError: the outputs differ.
     """
+    surgery, gap = _compared_(model, calls, coupling, gone)
+    if gap is not None:
+        surgery.undo_(model)
+        surgery, gap = _compared_(model, calls, coupling, gone, told=True)
+    if gap is not None:
+        surgery.undo_(model)
+        raise NumericsError(
+            f"the smaller model differs from the dense one without the removed units: {gap}",
+            where=f"{type(model).__name__}; it is as it was",
+            mend="leave modules out with exclude=[...] until it holds; this is a defect: please report it",
+        )
+    return surgery
+
+
+def _compared_(
+    model: nn.Module, calls: tuple[Call, Call], coupling: Coupling, gone: Gone, *, told: bool = False
+) -> tuple[Surgery, str | None]:
+    """The cut, and by what it differs from the dense model with zeros; None where it does not."""
     try:
-        wanted = [masked_outputs(model, calls[0], coupling, gone)]
-        wanted.append(masked_outputs(model, calls[1], coupling, gone, garbage=0))
+        if told:
+            wanted = [masked_decisions(model, calls[0], coupling, gone)]
+            wanted.append(masked_decisions(model, calls[1], coupling, gone, garbage=0))
+        else:
+            wanted = [(masked_outputs(model, calls[0], coupling, gone), {})]
+            wanted.append((masked_outputs(model, calls[1], coupling, gone, garbage=0), {}))
     except Astray as astray:
         raise SubjectError(
             f"the cut cannot be proven: {astray}",
@@ -40,9 +67,10 @@ def proven_cut_(model: nn.Module, calls: tuple[Call, Call], coupling: Coupling, 
             mend="prune with verify=False if you trust it, or make the model do the same operations every time",
         ) from astray
     surgery = cut_(model, calls[0], coupling, gone)
-    for call, outputs in zip(calls, wanted, strict=True):
+    for call, (outputs, decisions) in zip(calls, wanted, strict=True):
+        pass_ = Told(model, coupling.graph, decisions)
         try:
-            with still(model, as_recorded=False):
+            with still(model, as_recorded=False), pass_.open() if told else nullcontext():
                 found = list(tensors_in(call(model)))
         except Exception as error:
             surgery.undo_(model)
@@ -51,15 +79,11 @@ def proven_cut_(model: nn.Module, calls: tuple[Call, Call], coupling: Coupling, 
                 where=f"{type(model).__name__}; it is as it was",
                 mend="leave out what the message names with exclude=[...]; this is a defect: please report it",
             ) from error
-        gap = difference(outputs, found, coupling.graph.coarsest)
+        ours, theirs = collected(decisions, pass_.read)
+        gap = difference(outputs + ours, found + theirs, coupling.graph.coarsest)
         if gap is not None:
-            surgery.undo_(model)
-            raise NumericsError(
-                f"the smaller model differs from the dense one without the removed units: {gap}",
-                where=f"{type(model).__name__}; it is as it was",
-                mend="leave modules out with exclude=[...] until it holds; this is a defect: please report it",
-            )
-    return surgery
+            return surgery, gap
+    return surgery, None
 
 
 def difference(wanted: list[Tensor], found: list[Tensor], coarsest: float = 0.0) -> str | None:
