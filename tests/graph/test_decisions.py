@@ -53,7 +53,9 @@ def test_a_tie_that_round_off_turns_is_no_difference(model):
 def test_a_wrong_cut_is_found_although_the_decisions_are_told(model, monkeypatch):
     right = surgery_room.sliced
     monkeypatch.setattr(
-        surgery_room, "sliced", lambda tensor, kept: right(tensor, {d: w.flip(0) if d == 1 else w for d, w in kept.items()})
+        surgery_room,
+        "sliced",
+        lambda tensor, kept: right(tensor, {d: w.flip(0) if d == 1 else w for d, w in kept.items()}),
     )
     coupling, gone = drawn(model)
     before = copy.deepcopy(model.state_dict())

@@ -3,6 +3,7 @@
 Actions are a closed set of plain data: a saved folder can name an action, never code.
 """
 
+import copy
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -66,6 +67,7 @@ class Resize:
 class Mend:
     """A size that a module keeps as an attribute, an integer or a sequence of them, is now this.
 
+    `config.heads` is one of an object of settings; the module gets a copy of its own, since others may share it.
     The number of heads of an `nn.MultiheadAttention` also makes it a `CutAttention`.
     """
 
@@ -80,7 +82,7 @@ class Mend:
 
     def replay_(self, model: nn.Module) -> None:
         module = model.get_submodule(self.module)
-        old = vars(module).get(self.attribute)
+        old = held_at(module, self.attribute)
         sizes = isinstance(old, tuple | list) and all(type(item) is int for item in old)
         if type(old) is not int and not sizes:
             raise AttributeError(f"{self.tensor!r} is no size")
@@ -88,8 +90,26 @@ class Mend:
             module.__class__ = CutAttention
             module._qkv_same_embed_dim = False  # keeps torch's fused encoder layers away
         value = list(self.value) if isinstance(old, list) else self.value  # type: ignore[arg-type]
-        setattr(module, self.attribute, value)
+        name, _, inner = self.attribute.partition(".")
+        if inner:
+            settings = copy.copy(getattr(module, name))
+            setattr(settings, inner, value)
+            setattr(module, name, settings)
+        else:
+            setattr(module, name, value)
         mend_sizes_(module)
+
+
+def held_at(module: nn.Module, attribute: str) -> Any:
+    """What a module keeps under a name, or under a name of its settings, such as `config.heads`; None if nothing."""
+    name, _, inner = attribute.partition(".")
+    held = vars(module).get(name)
+    return held if not inner else vars(held).get(inner) if is_settings(held) else None
+
+
+def is_settings(held: object) -> bool:
+    """Whether an attribute of a module is an object that only holds values, as a config does."""
+    return hasattr(held, "__dict__") and not isinstance(held, nn.Module | torch.Tensor | type) and not callable(held)
 
 
 def put_tensors_(model: nn.Module, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:
@@ -252,9 +272,14 @@ def _action(entry: object) -> Action:
                 raise _damaged(entry) from error
         case {"do": "mend", "module": str(module), "attribute": str(attribute), "value": value, **rest} if not rest:
             sizes = value if isinstance(value, list) else [value]
-            if all(map(_is_size, sizes)) and attribute.isidentifier() and not attribute.startswith("_"):
+            if all(map(_is_size, sizes)) and _is_name(attribute):
                 return Mend(module, attribute, tuple(value) if isinstance(value, list) else value)
     raise _damaged(entry)
+
+
+def _is_name(attribute: str) -> bool:
+    parts = attribute.split(".")
+    return len(parts) <= 2 and all(part.isidentifier() and not part.startswith("_") for part in parts)
 
 
 def _is_size(value: object) -> bool:

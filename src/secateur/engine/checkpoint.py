@@ -226,6 +226,11 @@ def _first_line(error: Exception) -> str:
     return (lines[1] if len(lines) > 1 else lines[0])[:300]
 
 
+def _fits(name: str, found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a tensor of one shape has its place in one of another: models resize tables that no state dict holds."""
+    return found == shape or (name.endswith(_BUFFER) and len(found) == len(shape))
+
+
 def _check_layouts(name_of_class: str, places: Mapping[str, tuple[int, ...]], stored: _Stored) -> None:
     """Every stored tensor has a place of its size in the model."""
     for key in stored.layouts:
@@ -233,7 +238,7 @@ def _check_layouts(name_of_class: str, places: Mapping[str, tuple[int, ...]], st
             raise _misfit(f"tensor {key[:80]!r} is stored, but {name_of_class} has none", stored.folder)
     for name, shape in places.items():
         numel = math.prod(shape)
-        if name in stored.layouts and stored.layouts[name].shape != shape:
+        if name in stored.layouts and not _fits(name, stored.layouts[name].shape, shape):
             raise _misplaced(name, stored, shape)
         if name + _BITS in stored.layouts and stored.layouts[name + _BITS].numel != -(-numel // 8):
             raise _misplaced(name + _BITS, stored, shape)
@@ -298,7 +303,7 @@ def _put_buffer_(model: nn.Module, name: str, value: Tensor) -> None:
     path, _, leaf = name.rpartition(".")
     buffers = model.get_submodule(path)._buffers
     old = buffers[leaf]
-    if old is None or old.shape != value.shape:
+    if old is None or old.dim() != value.dim():
         raise ValueError(f"buffer {name!r} has another shape")
     buffers[leaf] = value
 

@@ -1,24 +1,22 @@
 """From a model and an example to its families, each proven to be cuttable by a trial pass of a smaller model."""
 
 import logging
-from collections.abc import Collection
-from itertools import combinations
 
-import numpy as np
 from torch import nn
 
 from .align import Alignment
+from .alike import Patterns, Search
 from .capture import Call, capture
 from .constants import padded, sizes
-from .coupling import Coupling, Family, Gone
+from .coupling import Coupling, Gone
 from .flow import Flow, tensors
+from .joins import join_even, join_inner_with_outer
 from .rules import RULES
 from .switches import aligns_experts
-from .trial import Mismatch, mends_of
+from .trial import Mismatch
 
 _log = logging.getLogger(__name__)
 _MOST_TRIALS = 60
-_MOST_NEAR = 6
 
 
 def couple(model: nn.Module, call: Call) -> Coupling:
@@ -36,21 +34,23 @@ def couple(model: nn.Module, call: Call) -> Coupling:
     """
     flow = Flow(capture(model, call), RULES).run()
     flow.aligned = aligns_experts(model)
+    patterns = Patterns(model)
     for _ in range(_MOST_TRIALS):
         coupling = Coupling(flow)
         if not coupling.families:
             break
-        gone = _some_of_each(coupling)
-        found = mends_of(model, call, coupling, gone)
-        if not isinstance(found, Mismatch):
+        search = Search(model, call, coupling, patterns)
+        gone = search.without_some()
+        found = search.tried(gone)
+        if found is None:
             break
-        one = _one_of_each(coupling)
-        worse = mends_of(model, call, coupling, one)
-        if isinstance(worse, Mismatch):
-            if not _freeze_those_that_fail_alone(model, call, coupling, worse):
-                _freeze(coupling, one, worse)
-        elif not _join_those_that_must_be_even(model, call, coupling, found):
-            _freeze(coupling, gone, found)
+        one = search.without_each(coupling.families)
+        worse = search.tried(one)
+        if worse is None:
+            if not join_even(search, found):
+                _freeze(search, gone, found)
+        elif not join_inner_with_outer(search, worse) and not _freeze_those_that_fail_alone(search, worse):
+            _freeze(search, one, worse)
         flow.run()
     else:
         _log.warning("%d trial passes found no end of what cannot follow a cut; nothing of it is offered", _MOST_TRIALS)
@@ -63,93 +63,28 @@ def couple(model: nn.Module, call: Call) -> Coupling:
     return coupling
 
 
-def _some_of_each(coupling: Coupling, *, even: Collection[str] = (), without: str = "") -> Gone:
-    """Some units of every family, so that no two families of a module lose equally many positions.
-
-    Args:
-        even: names of families that lose one unit each.
-        without: the pattern of names of families that stay whole.
-    """
-    gone = np.zeros(coupling.flow.algebra.size, bool)
-    taken: dict[str, set[int]] = {}
-    for families in _alike(coupling):
-        if _pattern(families[0].name) == without:
-            continue
-        each = max(m.index.shape[1] for m in families[0].members)
-        most = 1 if families[0].name in even else min(f.size - f.floor for f in families)
-        near = taken.setdefault(_pattern(families[0].module).rpartition(".")[0], set())
-        count = next((k for k in range(1, most + 1) if k * each not in near), 1)
-        near.add(count * each)
-        for family in families:
-            gone[family.factors[-count:]] = True
-    return gone
-
-
-def _one_of_each(coupling: Coupling) -> Gone:
-    gone = np.zeros(coupling.flow.algebra.size, bool)
-    gone[[family.factors[-1] for family in coupling.families]] = True
-    return gone
-
-
-def _freeze_those_that_fail_alone(model: nn.Module, call: Call, coupling: Coupling, found: Mismatch) -> bool:
+def _freeze_those_that_fail_alone(search: Search, found: Mismatch) -> bool:
     """Try the families of a module one after another, alike ones of all modules together; whether any was to blame."""
-    flow = coupling.flow
-    near = [fs for fs in _alike(coupling) if any(m.name.startswith(found.module) for f in fs for m in f.members)]
+    flow = search.coupling.flow
+    near = search.near(found.module)
     before = flow.algebra.version
     for families in near if len(near) > 1 else []:
-        gone = np.zeros(flow.algebra.size, bool)
-        gone[[family.factors[-1] for family in families]] = True
-        alone = mends_of(model, call, coupling, gone)
-        if isinstance(alone, Mismatch):
+        alone = search.tried(search.without_each(families))
+        if alone is not None:
             flow.index = alone.node
             why = f"the forward function keeps its size in {alone.op!r}: {alone.why}"
             flow.freeze([family.factors[:, None] for family in families], why)
     return flow.algebra.version > before
 
 
-def _join_those_that_must_be_even(model: nn.Module, call: Call, coupling: Coupling, found: Mismatch) -> bool:
-    """Families whose sizes are one constant lose the same units, or none; heads are let alone if possible."""
-    flow = coupling.flow
-    near = [fs for fs in _alike(coupling) if any(m.name.startswith(found.module) for f in fs for m in f.members)]
-    near.sort(key=lambda families: families[0].kind in ("heads", "kv-groups", "channels"))
-    for some, others in combinations(near[:_MOST_NEAR], 2):
-        if [f.size for f in some] != [f.size for f in others]:
-            continue
-        even = _some_of_each(coupling, even={f.name for f in (*some, *others)})
-        if _gets_further(mends_of(model, call, coupling, even), found):
-            for a, b in zip(some, others, strict=True):
-                flow.algebra.unite(a.factors, b.factors)
-            return True
-    for families in near[:_MOST_NEAR]:
-        rest = _some_of_each(coupling, without=_pattern(families[0].name))
-        if _gets_further(mends_of(model, call, coupling, rest), found):
-            flow.index = found.node
-            why = f"its size and that of another family are one constant of {found.op!r}"
-            flow.freeze([family.factors[:, None] for family in families], why)
-            return True
-    return False
-
-
-def _gets_further(trial: object, found: Mismatch) -> bool:
-    return not isinstance(trial, Mismatch) or trial.node > found.node
-
-
-def _alike(coupling: Coupling) -> list[list[Family]]:
-    """Families of the same name but for numbers, together."""
-    found: dict[str, list[Family]] = {}
-    for family in coupling.families:
-        found.setdefault(_pattern(family.name), []).append(family)
-    return list(found.values())
-
-
-def _freeze(coupling: Coupling, gone: Gone, found: Mismatch) -> None:
-    """Freeze what an operation cannot follow, and the same operation in modules of the same path but for numbers."""
-    flow = coupling.flow
-    pattern, ordinals = _pattern(found.module), Alignment(coupling.graph).ordinals
+def _freeze(search: Search, gone: Gone, found: Mismatch) -> None:
+    """Freeze what an operation cannot follow, and the same operation in alike modules."""
+    coupling, flow = search.coupling, search.coupling.flow
+    pattern, ordinals = search.patterns.of(found.module), Alignment(coupling.graph).ordinals
     before = flow.algebra.version
     for number, node in enumerate(coupling.graph.nodes):
         same = node.op == found.op and ordinals[number] == ordinals[found.node]
-        if not same or _pattern(node.module) != pattern:
+        if not same or search.patterns.of(node.module) != pattern:
             continue
         told = list(sizes(node, coupling, gone))
         flow.index = number
@@ -176,7 +111,3 @@ def _freeze(coupling: Coupling, gone: Gone, found: Mismatch) -> None:
 
 def _changes(told: list[tuple[int, int]], coupling: Coupling, gone: Gone) -> bool:
     return any(coupling.shape(value, gone)[dim] != coupling.flow.shape(value)[dim] for value, dim in told)
-
-
-def _pattern(path: str) -> str:
-    return ".".join("*" if part.isdigit() else part for part in path.split("."))

@@ -225,6 +225,8 @@ class Flow:
         """This node contracts a dimension of one argument with that of another."""
         self.equate(self.dim(value, dim), self.dim(other, other_dim))
         self.consume(value, dim)
+        if self.graph.values[other].kind != "parameter":
+            self.consume(other, other_dim)
 
     def product(self, *factors: tuple[int, Dim]) -> None:
         """This node multiplies as often as the product of these dimensions says."""

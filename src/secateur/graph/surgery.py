@@ -83,7 +83,8 @@ def cut_(model: nn.Module, call: Call, coupling: Coupling, gone: Gone) -> Surger
         kept.setdefault(name, {})[dim] = torch.from_numpy(stays.nonzero()[0])
     touched: dict[str, set[str]] = {}
     for mend in mends:
-        touched.setdefault(mend.module, {"_qkv_same_embed_dim"}).add(mend.attribute)  # an attention that is cut sets it
+        own = touched.setdefault(mend.module, {"_qkv_same_embed_dim"})  # an attention that is cut sets it
+        own.add(mend.attribute.partition(".")[0])
     before = tuple(
         (module, type(module), {name: held for name, held in vars(module).items() if name in touched[path]})
         for path, module in model.named_modules()

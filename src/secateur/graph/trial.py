@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from secateur.core.plan import Mend, mend_sizes_
+from secateur.core.plan import Mend, held_at, is_settings, mend_sizes_
 
 from .align import Alignment
 from .capture import Call, fake_like, faking, given, quiet, still, tensors_in
@@ -32,9 +32,10 @@ _AHEAD = 4
 _VIEWS = frozenset(
     ["view", "_unsafe_view", "expand", "clone", "permute", "transpose", "unsqueeze", "squeeze", "slice", "select"]
 )
+_ARITHMETIC = frozenset(["add", "sub", "rsub", "mul", "div", "pow"])
 _PACKED = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight")
-Holder = tuple[str, int | None]
-"""An attribute of a module, and the place in it where it is a sequence."""
+Holder = tuple[str, int | None, int]
+"""An attribute of a module, the place in it where it is a sequence, and how often it goes into the constant."""
 
 
 class Misfit(Exception):
@@ -88,6 +89,9 @@ class _Checker(Tap):
             wanted = [self._shape(value) for value in self._coupling.graph.nodes[self.at].outs]
             raise Misfit(self.at, f"it gave shape {str(shapes)[1:-1]} instead of {str(wanted)[1:-1]}")
         self._alignment.take(self.module, op, found)
+        before, now = _scalars(op, self._coupling.graph.nodes[found].args), _scalars(op, args)
+        if len(before) == len(now) and before != now:
+            raise Misfit(found, f"it works with {now[0]:g} instead of {before[0]:g}, which is computed from a size")
         return result
 
     def _ahead(self, op: str, candidates: list[int]) -> Iterator[int]:
@@ -236,17 +240,22 @@ class Trial:
         changes = self._changes(node)
         if not changes:
             return
-        path = node.module
-        while True:
+        for path in self._places(node.module):
             # some sizes are read from shapes, and need nothing: as few attributes as possible are changed
-            choices = [[None, *_holders(self._modules[path], old)] for old, _ in changes.values()]
+            choices = [[None, *_holders(self._modules[path], old, new)] for old, new in changes.values()]
             for chosen in sorted(islice(product(*choices), 4096), key=_cost):
                 mends = self._everywhere(number, path, dict(zip(changes, chosen, strict=True)))
                 if mends:
                     yield mends
-            if not path:
-                return
+
+    def _places(self, path: str) -> Iterator[str]:
+        """A module, those directly in it, whose functions it may call, and those around it."""
+        yield path
+        for name, _ in self._modules[path].named_children():
+            yield f"{path}.{name}" if path else name
+        while path:
             path = path.rpartition(".")[0]
+            yield path
 
     def _changes(self, node: Node) -> dict[int, tuple[int, int]]:
         """(old, new) of the constants of a node that change, by their place among its constants."""
@@ -256,11 +265,11 @@ class Trial:
     def _everywhere(self, number: int, path: str, chosen: Mapping[int, Holder | None]) -> list[Mend]:
         """The same attributes for every module of the class where the same constants of the same operation change."""
         node = self._coupling.graph.nodes[number]
-        tail = node.module[len(path) :]
+        tail, child = node.module[len(path) :], path[len(node.module) :]
         kind = type(self._modules[path])
         found: dict[tuple[str, str], Mend] = {}
         for ordinal, other in zip(self._ordinals, self._coupling.graph.nodes, strict=True):
-            at = other.module[: len(other.module) - len(tail)] if other.module.endswith(tail) else None
+            at = other.module[: len(other.module) - len(tail)] + child if other.module.endswith(tail) else None
             same = other.op == node.op and ordinal == self._ordinals[number]
             if not same or at is None or type(self._modules.get(at)) is not kind:
                 continue
@@ -268,34 +277,49 @@ class Trial:
             for place, holder in chosen.items():
                 if holder is None or place not in changes:
                     continue
-                attribute, position = holder
+                attribute, position, each = holder
                 held = found[at, attribute].value if (at, attribute) in found else None
-                held = getattr(self._modules[at], attribute, None) if held is None or position is None else held
-                now = held if position is None else held[position] if isinstance(held, tuple | list) else None
+                held = held_at(self._modules[at], attribute) if held is None or position is None else held
+                now = held if position is None else _at(held, position)
                 old, new = changes[place]
-                if now == old:
-                    value = new if position is None else _replaced(held, position, new)
+                if isinstance(now, int) and now * each == old and new % each == 0:
+                    value = new // each if position is None else _replaced(held, position, new // each)
                     found[at, attribute] = Mend(at, attribute, value)
         return list(found.values())
 
 
-def _cost(chosen: Sequence[Holder | None]) -> tuple[int, int]:
-    """Attributes that change, and constants that would have to share one."""
+def _scalars(op: str, args: Sequence[Any]) -> list[float]:
+    """The plain numbers that an operation works with element by element."""
+    if op.removesuffix("_") not in _ARITHMETIC:
+        return []
+    return [float(a) for a in args if type(a) in (int, float)]
+
+
+def _cost(chosen: Sequence[Holder | None]) -> tuple[int, int, int]:
+    """Attributes that are only a part of a constant, all that change, and constants that would have to share one."""
     some = [holder for holder in chosen if holder is not None]
-    return len(some), len(some) - len(set(some))
+    return sum(each > 1 for _, _, each in some), len(some), len(some) - len(set(some))
 
 
-def _holders(module: nn.Module, value: int) -> Iterator[Holder]:
-    """Attributes of a module that are this number, or hold it."""
-    for name, held in vars(module).items():
-        if name.startswith("_") or isinstance(held, bool):
-            continue
-        if isinstance(held, int) and held == value:
-            yield name, None
-        elif type(held) in (tuple, list):
-            for place, item in enumerate(held):
-                if type(item) is int and item == value:
-                    yield name, place
+def _holders(module: nn.Module, old: int, new: int) -> Iterator[Holder]:
+    """Attributes of a module that are a number, hold it, or are a factor of it that could have changed it so.
+
+    Those of its settings, such as `config.heads`, come after its own.
+    """
+    owners = [("", vars(module))]
+    owners += [(f"{n}.", vars(h)) for n, h in vars(module).items() if not n.startswith("_") and is_settings(h)]
+    for prefix, attributes in owners:
+        for name, held in attributes.items():
+            if name.startswith("_"):
+                continue
+            items = enumerate(held) if type(held) in (tuple, list) else [(None, held)]
+            for place, item in items:
+                if type(item) is int and 1 < item <= old and old % item == 0 and new % (old // item) == 0:
+                    yield prefix + name, place, old // item
+
+
+def _at(held: Any, place: int) -> Any:
+    return held[place] if isinstance(held, tuple | list) and place < len(held) else None
 
 
 def _replaced(held: Any, place: int, value: int) -> tuple[int, ...]:

@@ -5,13 +5,19 @@ from ..ir import Node
 
 
 def batch_norm(flow: Flow, node: Node) -> None:
-    """Scale, shift and running statistics go along with the channels."""
+    """Scale, shift and running statistics go along with the channels; weights are standardised by it, too."""
     source, *others = tensors(node)
     channels = flow.dim(source, 1)
     for other in others:
         channels = flow.equate(channels, flow.dim(other, 0))
         flow.role(other, 0, Role.CARRIER)
     dims = flow.all(source)
+    given = (
+        node.args[5] if len(node.args) > 5 else node.kwargs.get("training", node.kwargs.get("use_input_stats", False))
+    )
+    over = dims[2:] if node.op == "instance_norm" else [*dims[:1], *dims[2:]]
+    if given and any(labels is not None for labels in over):
+        flow.notes.statistics[flow.index] = node.op
     flow.set(node.outs[0], [channels if d == 1 else labels for d, labels in enumerate(dims)])
 
 
