@@ -12,27 +12,29 @@ from .coupling import Coupling, Family, Gone
 from .trial import Mismatch, mends_of
 
 
-class Patterns:
-    """Paths of a model as they are seen from the module around them.
-
-    Two attentions are alike wherever they stand, and two layers of a list: what counts is the class of the nearest
-    module around that is not one of torch's own, and the path from there, with all numbers alike.
-    """
+class Modules:
+    """Which modules of a model are alike: those of one class of the user's own, or of one path but for numbers."""
 
     def __init__(self, model: nn.Module) -> None:
         self._kinds = {path: type(module) for path, module in model.named_modules(remove_duplicate=False)}
-        self.of = cache(self._of)
+        self.like = cache(self._like)
 
-    def _of(self, path: str) -> str:
-        parts = path.split(".") if path else []
-        end = next((n for n in range(len(parts), 0, -1) if self._is_own(".".join(parts[:n]))), 0)
-        kind = self._kinds[".".join(parts[:end])]
-        tail = ("*" if part.isdigit() else part for part in parts[end:])
-        return f"{kind.__module__}.{kind.__qualname__}:{'.'.join(tail)}"
+    def _like(self, path: str) -> frozenset[str]:
+        kind = self._kinds[path]
+        if path and not kind.__module__.startswith("torch.nn"):
+            return frozenset(other for other, its in self._kinds.items() if its is kind)
+        return frozenset(other for other in self._kinds if pattern(other) == pattern(path))
 
-    def _is_own(self, path: str) -> bool:
-        kind = self._kinds.get(path)
-        return kind is not None and not kind.__module__.startswith("torch.nn")
+    def around(self, path: str) -> str:
+        """The nearest module around an operation that is not one of torch's own."""
+        while path and self._kinds[path].__module__.startswith("torch.nn"):
+            path = path.rpartition(".")[0]
+        return path
+
+
+def pattern(path: str) -> str:
+    """A path, with all numbers alike."""
+    return ".".join("*" if part.isdigit() else part for part in path.split("."))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,23 +49,26 @@ class Search:
     model: nn.Module
     call: Call
     coupling: Coupling
-    patterns: Patterns
+    modules: Modules
 
     def tried(self, gone: Gone) -> Mismatch | None:
         """What no attribute explains when these factors go; None where all is well."""
         found = mends_of(self.model, self.call, self.coupling, gone)
         return found if isinstance(found, Mismatch) else None
 
-    def alike(self) -> list[list[Family]]:
-        """Families of the same kind in the same place of alike modules, together."""
-        found: dict[str, list[Family]] = {}
-        for family in self.coupling.families:
-            found.setdefault(self._name(family), []).append(family)
-        return list(found.values())
-
     def near(self, module: str) -> list[list[Family]]:
-        """Those of which a tensor lies in a module."""
-        return [fs for fs in self.alike() if any(m.name.startswith(module) for f in fs for m in f.members)]
+        """The families of which a tensor lies in a module, each with those that lie so in modules that are alike."""
+        found: dict[tuple[str, int, str], dict[str, Family]] = {}
+        here: set[tuple[str, int, str]] = set()
+        for path in sorted(self.modules.like(module)):
+            inside = f"{path}." if path else ""
+            for family in self.coupling.families:
+                first = next((m for m in family.members if m.name.startswith(inside)), None)
+                if first is not None:
+                    place = (pattern(first.name[len(inside) :]), first.dim, family.kind)
+                    found.setdefault(place, {})[family.name] = family
+                    here.update([place] if path == module else [])
+        return [list(families.values()) for place, families in found.items() if place in here]
 
     def without_each(self, families: Iterable[Family]) -> Gone:
         """The last unit of each of these is gone."""
@@ -72,31 +77,35 @@ class Search:
         return gone
 
     def without_some(self, *, even: Collection[str] = (), whole: Collection[str] = ()) -> Gone:
-        """Some units of every family are gone, so that no two that meet in a module lose equally many positions.
+        """Some units of every family are gone: of two that meet in a module, other numbers of units and of positions.
 
         Args:
             even: names of families that lose one unit each.
             whole: names of families that lose none.
         """
         gone = np.zeros(self.coupling.flow.algebra.size, bool)
-        taken: dict[str, set[int]] = {}
-        for families in self.alike():
+        units: dict[str, set[int]] = {}
+        positions: dict[str, set[int]] = {}
+        alike: dict[str, list[Family]] = {}
+        for family in self.coupling.families:
+            alike.setdefault(pattern(family.name), []).append(family)
+        for families in alike.values():
             if families[0].name in whole:
                 continue
             each = max(m.index.shape[1] for m in families[0].members)
             most = 1 if families[0].name in even else min(f.size - f.floor for f in families)
             places = {self._place(m.name) for m in families[0].members}
-            near = set().union(*(taken.get(place, ()) for place in places))
-            count = next((k for k in range(1, most + 1) if k * each not in near), 1)
+            taken, filled = (set().union(*(known.get(p, ()) for p in places)) for known in (units, positions))
+            free = [k for k in range(1, most + 1) if k * each not in filled]
+            count = next((k for k in free if k not in taken), next(iter(free), 1))
             for place in places:
-                taken.setdefault(place, set()).add(count * each)
+                units.setdefault(place, set()).add(count)
+                positions.setdefault(place, set()).add(count * each)
             for family in families:
                 gone[family.factors[-count:]] = True
         return gone
 
-    def _name(self, family: Family) -> str:
-        return f"{self.patterns.of(family.module)}/{family.kind}#{family.name.partition('#')[2]}"
-
-    def _place(self, tensor: str) -> str:
+    @staticmethod
+    def _place(tensor: str) -> str:
         """The module around the layer that a tensor belongs to."""
-        return self.patterns.of(tensor.rpartition(".")[0].rpartition(".")[0])
+        return pattern(tensor.rpartition(".")[0].rpartition(".")[0])

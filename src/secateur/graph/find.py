@@ -5,7 +5,7 @@ import logging
 from torch import nn
 
 from .align import Alignment
-from .alike import Patterns, Search
+from .alike import Modules, Search
 from .capture import Call, capture
 from .constants import padded, sizes
 from .coupling import Coupling, Gone
@@ -34,12 +34,12 @@ def couple(model: nn.Module, call: Call) -> Coupling:
     """
     flow = Flow(capture(model, call), RULES).run()
     flow.aligned = aligns_experts(model)
-    patterns = Patterns(model)
+    modules = Modules(model)
     for _ in range(_MOST_TRIALS):
         coupling = Coupling(flow)
         if not coupling.families:
             break
-        search = Search(model, call, coupling, patterns)
+        search = Search(model, call, coupling, modules)
         gone = search.without_some()
         found = search.tried(gone)
         if found is None:
@@ -56,10 +56,8 @@ def couple(model: nn.Module, call: Call) -> Coupling:
         _log.warning("%d trial passes found no end of what cannot follow a cut; nothing of it is offered", _MOST_TRIALS)
         flow.freeze(list(flow.sites.values()), f"{_MOST_TRIALS} trial passes did not come to an end")
         coupling = Coupling(flow.run())
-    for op, modules in coupling.unknown.items():
-        _log.warning(
-            "no rule for %r in %s: what it touches stays", op, ", ".join(dict.fromkeys(modules)) or "the model"
-        )
+    for op, places in coupling.unknown.items():
+        _log.warning("no rule for %r in %s: what it touches stays", op, ", ".join(dict.fromkeys(places)) or "the model")
     return coupling
 
 
@@ -80,11 +78,11 @@ def _freeze_those_that_fail_alone(search: Search, found: Mismatch) -> bool:
 def _freeze(search: Search, gone: Gone, found: Mismatch) -> None:
     """Freeze what an operation cannot follow, and the same operation in alike modules."""
     coupling, flow = search.coupling, search.coupling.flow
-    pattern, ordinals = search.patterns.of(found.module), Alignment(coupling.graph).ordinals
+    alike, ordinals = search.modules.like(found.module), Alignment(coupling.graph).ordinals
     before = flow.algebra.version
     for number, node in enumerate(coupling.graph.nodes):
         same = node.op == found.op and ordinals[number] == ordinals[found.node]
-        if not same or search.patterns.of(node.module) != pattern:
+        if not same or node.module not in alike:
             continue
         told = list(sizes(node, coupling, gone))
         flow.index = number

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 
 from .alike import Search
-from .coupling import Gone
+from .coupling import Family, Gone
 from .labels import Labels
 from .trial import Mismatch
 
@@ -23,15 +23,15 @@ def join_even(search: Search, found: Mismatch) -> bool:
     near = search.near(found.module)
     near.sort(key=lambda families: families[0].kind in ("heads", "kv-groups", "channels"))
     for some, others in combinations(near[:_MOST_NEAR], 2):
-        if [f.size for f in some] != [f.size for f in others]:
+        if not _even(some, others):
             continue
         even = search.without_some(even={f.name for f in (*some, *others)})
         if _gets_further(search.tried(even), found):
-            for a, b in zip(some, others, strict=True):
-                flow.algebra.unite(a.factors, b.factors)
+            for k in range(max(len(some), len(others))):
+                flow.algebra.unite(some[min(k, len(some) - 1)].factors, others[min(k, len(others) - 1)].factors)
             return True
     for families in near[:_MOST_NEAR]:
-        rest = search.without_some(whole={families[0].name})
+        rest = search.without_some(whole={f.name for f in families})
         if _gets_further(search.tried(rest), found):
             flow.index = found.node
             why = f"its size and that of another family are one constant of {found.op!r}"
@@ -40,14 +40,21 @@ def join_even(search: Search, found: Mismatch) -> bool:
     return False
 
 
+def _even(some: list[Family], others: list[Family]) -> bool:
+    """Whether each can lose as many as its counterpart: one for one, or all the same as a single one."""
+    sizes = {f.size for f in (*some, *others)}
+    return [f.size for f in some] == [f.size for f in others] or (1 in (len(some), len(others)) and len(sizes) == 1)
+
+
 def join_inner_with_outer(search: Search, found: Mismatch) -> bool:
     """Where a module takes its inner width, heads times features, to be its outer one: whether they became one.
 
     `x.view(b, n, heads, C // heads)` with C read from the input allows no head to go by itself, and no channel. If a
-    head goes together with as many channels, nothing else has to change.
+    head goes together with as many channels, nothing else has to change. So with any two widths that are taken for one.
     """
     flow = search.coupling.flow
-    for place, (inner, outer) in enumerate(_pairs(search, found.module)):
+    around = search.modules.around(found.module)
+    for place, (inner, outer) in enumerate(_pairs(search, around)):
         found_together = _together(inner, outer, flow.algebra.size)
         if found_together is None:
             continue
@@ -58,7 +65,7 @@ def join_inner_with_outer(search: Search, found: Mismatch) -> bool:
             continue  # nothing ties them
         before = flow.algebra.version
         flow.index = found.node
-        for module in _alike_modules(search, found.module):
+        for module in sorted(search.modules.like(around)):
             pair = next((p for n, p in enumerate(_pairs(search, module)) if n == place), None)
             if pair is not None:
                 flow.equate(*pair)
@@ -90,8 +97,6 @@ def _runs(labels: Labels) -> int:
 def _together(inner: Labels, outer: Labels, size: int) -> tuple[Gone, Gone, Gone] | None:
     """A factor of many positions of the one, what lies there in the other, and both; None where more would go."""
     names, counts = np.unique(inner[inner > 0], return_counts=True)
-    if counts.max() < 2:
-        return None
     factor = int(names[counts == counts.max()][-1])
     where = (inner == factor).any(1)
     alone, other = np.zeros(size, bool), np.zeros(size, bool)
@@ -101,15 +106,6 @@ def _together(inner: Labels, outer: Labels, size: int) -> tuple[Gone, Gone, Gone
     both = alone | other
     same = bool((both[inner].any(1) == where).all() and (both[outer].any(1) == where).all())
     return (alone, other, both) if same and not where.all() else None
-
-
-def _alike_modules(search: Search, module: str) -> list[str]:
-    pattern = search.patterns.of(module)
-    return [
-        path
-        for path in dict.fromkeys(n.module for n in search.coupling.graph.nodes)
-        if search.patterns.of(path) == pattern
-    ]
 
 
 def _gets_further(trial: Mismatch | None, found: Mismatch) -> bool:

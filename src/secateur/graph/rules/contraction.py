@@ -46,9 +46,23 @@ def conv(flow: Flow, node: Node) -> None:
         flow.role(weight, 0, Role.CARRIER)
     dims = flow.all(source)
     out = node.outs[0]
-    flow.set(out, [*dims[:at], made, *[None] * (len(shape) - 2)])
-    space = prod(flow.shape(out)[at + 1 :]) * prod(flow.shape(out)[:at])
-    flow.product((space * prod(shape[2:]), None), (shape[0], made), (shape[1], flow.dim(weight, 1)))
+    space = [_along(flow, given, dims[at + 1 + d], shape[2 + d], d) for d in range(len(shape) - 2)]
+    flow.set(out, [*dims[:at], made, *space])
+    places = list(zip(flow.shape(out)[at + 1 :], space, strict=True))
+    fixed = prod(flow.shape(out)[:at]) * prod(shape[2:])
+    flow.product((fixed, None), *places, (shape[0], made), (shape[1], flow.dim(weight, 1)))
+
+
+def _along(flow: Flow, given: dict[str, Any], labels: Dim, kernel: int, d: int) -> Dim:
+    """A dimension that a convolution runs along: a kernel of one place leaves it as it is."""
+    if labels is None:
+        return None
+    steps = [given.get("stride", 1), given.get("padding", 0)]
+    stride, padding = (s[d] if isinstance(s, tuple | list) and len(s) > d else s for s in steps)
+    if kernel == 1 and stride in (1, (1,), [1]) and padding in (0, (0,), [0]):
+        return labels
+    flow.freeze([labels], "a convolution runs along it")
+    return None
 
 
 def conv_transpose(flow: Flow, node: Node) -> None:
