@@ -1,0 +1,151 @@
+"""Coverage: does any architecture come out half as costly, proven, trainable, saved and loaded?
+
+Every model of the lists, with random weights, in a process of its own: its families are found, half its MACs are cut by
+magnitude and proven by both oracles, it runs forward and backward, is saved, and is loaded in another fresh process,
+where it must give the same to the last bit. Beside that: what share of the parameters stays when every family loses
+half its units, and where that is much more than half, what keeps the rest. Rows are kept in a folder, by model,
+versions and the digest of the engine, so that an interrupted run goes on where it was.
+"""
+
+import fnmatch
+import hashlib
+import importlib.metadata
+import json
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import torch
+from torch import nn
+
+import secateur
+from coverage_check import WIDE, loaded, pruned
+from coverage_diffusers import diffusers_cases
+from coverage_timm import timm_cases
+from coverage_torch import torch_cases
+from coverage_torchvision import torchvision_cases
+from coverage_transformers import transformers_cases
+from harness import forked, parser, tell
+from secateur.graph.find import couple
+from structured_cases import Case
+
+ZOOS = {
+    "transformers": transformers_cases,
+    "diffusers": diffusers_cases,
+    "torch": torch_cases,
+    "torchvision": torchvision_cases,
+    "timm": timm_cases,
+}
+_MOST_MEMORY = 8 << 30
+_CACHE = Path(__file__).parent / ".coverage"
+
+
+def checked(case: Case, limit_s: int) -> dict[str, Any]:
+    """One row."""
+    with tempfile.TemporaryDirectory() as folder:
+        row = forked(lambda: pruned(case, Path(folder)), limit_s, _MOST_MEMORY)
+        if "failed" not in row and "error" not in row:
+            row |= forked(lambda: loaded(case, Path(folder)), limit_s, _MOST_MEMORY)
+    if "allocate memory" in row.get("error", "") or row.get("error", "").startswith("MemoryError"):
+        row["error"] = "memory"
+    if "error" in row:
+        row.setdefault("failed", "limit")
+    return row | {"passed": "failed" not in row}
+
+
+class Cache:
+    """Rows on disk, each for one model, one set of versions and one state of the engine."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        names = ("torch", "torchvision", "timm", "transformers", "diffusers")
+        versions = [f"{name}={importlib.metadata.version(name)}" for name in names]
+        self._state = [*versions, engine_digest()]
+
+    def file(self, case: Case) -> Path:
+        """Where its row lies."""
+        key = hashlib.sha256("\n".join((case.zoo, case.name, *self._state)).encode()).hexdigest()[:16]
+        return self._folder / f"{case.zoo}.{case.name}.{key}.json"
+
+    def row(self, case: Case) -> dict[str, Any] | None:
+        """What is known of a model; None for nothing."""
+        file = self.file(case)
+        return dict(json.loads(file.read_text())) if file.exists() else None
+
+    def keep(self, case: Case, row: dict[str, Any]) -> None:
+        """Whole or not at all."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        part = self.file(case).with_suffix(".part")
+        part.write_text(json.dumps(row, indent=1))
+        part.replace(self.file(case))
+
+
+def engine_digest() -> str:
+    """Of every file of the engine and its structures."""
+    root = Path(secateur.__file__).parent
+    files = sorted(f for folder in ("graph", "structures") for f in (root / folder).rglob("*.py"))
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+
+
+def chosen(zoos: list[str], only: str) -> Iterator[Case]:
+    """Those whose "zoo/name" fits the pattern, or holds it."""
+    for zoo in zoos:
+        for case in ZOOS[zoo]():
+            name = f"{case.zoo}/{case.name}"
+            if only in name or fnmatch.fnmatch(name, only):
+                yield case
+
+
+def line(name: str, row: dict[str, Any]) -> str:
+    """One row of the table."""
+    verdict = "passes" if row["passed"] else f"FAILS at {row['failed']}: {row.get('error')}"
+    shares = "  ".join(f"{row[k]:.3f}" if row.get(k) is not None else "    -" for k in ("macs", "parameters_left", "half"))
+    return f"{name:48} {shares}  {row.get('find_s', 0):6.2f} {row.get('cpu_s', 0):6.2f}  {verdict}"
+
+
+def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """By zoo: how many passed, how many keep much more than half."""
+    found: dict[str, Any] = {}
+    for zoo in dict.fromkeys(name.split("/")[0] for name in rows):
+        mine = [row for name, row in rows.items() if name.startswith(f"{zoo}/")]
+        found[zoo] = {
+            "models": len(mine),
+            "passed": sum(row["passed"] for row in mine),
+            "wide": sum(row.get("half", 1) > WIDE for row in mine),
+            "failed": dict(Counter(row["failed"] for row in mine if not row["passed"])),
+        }
+    return found
+
+
+def main() -> None:
+    """The command line."""
+    options = parser(__doc__)
+    options.add_argument("--zoo", nargs="+", choices=ZOOS, default=list(ZOOS))
+    options.add_argument("--only", metavar="PATTERN", default="", help="of zoo/name")
+    options.add_argument("--again", action="store_true", help="also what is known already")
+    options.add_argument("--cache", type=Path, default=_CACHE, metavar="FOLDER")
+    options.add_argument("--limit", type=int, default=120, metavar="SECONDS", help="of processor time for each model")
+    given = options.parse_args()
+    torch.set_num_threads(1)
+    cache = Cache(given.cache)
+    couple(nn.Linear(2, 2), lambda model: model(torch.ones(1, 2)))  # what torch imports at first use is nobody's time
+    rows: dict[str, dict[str, Any]] = {}
+    print(f"{'model':48}  MACs  params  half    find  whole", file=sys.stderr)
+    for case in chosen(given.zoo, given.only):
+        row = None if given.again else cache.row(case)
+        if row is None:
+            row = checked(case, given.limit)
+            cache.keep(case, row)
+        rows[f"{case.zoo}/{case.name}"] = row
+        print(line(f"{case.zoo}/{case.name}", row), file=sys.stderr, flush=True)
+    tell("coverage", {"summary": summary(rows), "models": rows}, given.json)
+
+
+if __name__ == "__main__":
+    main()
