@@ -22,17 +22,15 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
-from torch import nn
 
 import secateur
-from coverage_check import WIDE, loaded, pruned
+from coverage_check import WIDE, loaded, pruned, warm
 from coverage_diffusers import diffusers_cases
 from coverage_timm import timm_cases
 from coverage_torch import torch_cases
 from coverage_torchvision import torchvision_cases
 from coverage_transformers import transformers_cases
 from harness import forked, parser, tell
-from secateur.graph.find import couple
 from structured_cases import Case
 
 ZOOS = {
@@ -134,7 +132,7 @@ def main() -> None:
     given = options.parse_args()
     torch.set_num_threads(1)
     cache = Cache(given.cache)
-    couple(nn.Linear(2, 2), lambda model: model(torch.ones(1, 2)))  # what torch imports at first use is nobody's time
+    warm()
     rows: dict[str, dict[str, Any]] = {}
     print(f"{'model':48}  MACs  params  half    find  whole", file=sys.stderr)
     for case in chosen(given.zoo, given.only):

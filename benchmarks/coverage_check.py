@@ -30,6 +30,12 @@ class Failed(Exception):
     """What a model does not pass, in words."""
 
 
+def warm() -> None:
+    """Import what the checks need before they are forked: what torch and we import at first use is nobody's time."""
+    tiny = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    sc.prune(tiny, "magnitude", structure="channels", sparsity=0.5, example=torch.ones(2, 4))
+
+
 def pruned(case: Case, folder: Path) -> dict[str, Any]:
     """Everything but loading: find, cut to half the MACs with proof, run forward and backward, save.
 

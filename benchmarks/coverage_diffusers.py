@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-from structured_cases import Case, torchvision
+from structured_cases import Case, declare_operators
 
 
 def diffusers_cases() -> Iterator[Case]:
     """Unets, transformers and an autoencoder."""
-    torchvision()
+    declare_operators()
     import diffusers
 
     blocks = {"block_out_channels": (32, 64), "layers_per_block": 1, "norm_num_groups": 8, "sample_size": 16}

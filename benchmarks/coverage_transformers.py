@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from structured_cases import Case, torchvision
+from structured_cases import Case, declare_operators
 
 _VOCABULARY, _WORDS, _SIZE = 97, 12, 64
 _SMALL = {"vocab_size": _VOCABULARY, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -91,15 +91,17 @@ _SEEN: dict[str, tuple[str, dict[str, Any]]] = {
 
 def transformers_cases() -> Iterator[Case]:
     """One of each architecture; those with a language model's head, then classifiers, then the others."""
-    torchvision()
+    declare_operators()
     import transformers as hf
+    import transformers.modeling_utils  # at first use, which would be in every process of a model
 
     def case(name: str, model: str, config: Callable[[], Any], example: Example) -> Case:
         return Case("transformers", name, lambda: _made(getattr(hf, model), config()), example)
 
     for name, (start, sizes) in _CAUSAL.items():
         kind = f"{start}TextConfig" if start == "Gemma3" else f"{start}Config"
-        yield case(name, f"{start}ForCausalLM", lambda k=kind, s=sizes: getattr(hf, k)(**s), words())
+        model = "GPT2LMHeadModel" if start == "GPT2" else f"{start}ForCausalLM"
+        yield case(name, model, lambda k=kind, s=sizes: getattr(hf, k)(**s), words())
     for name, (start, sizes) in _MASKED.items():
         yield case(
             name, f"{start}ForSequenceClassification", lambda k=f"{start}Config", s=sizes: getattr(hf, k)(**s), words()

@@ -11,6 +11,7 @@ import resource
 import signal
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def forked(work: Callable[[], dict[str, Any]], limit_s: int, most_memory: int = 
         os.close(reader)
         resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))
         resource.setrlimit(resource.RLIMIT_AS, (most_memory, most_memory))
+        warnings.simplefilter("ignore")
         with (
             Path(os.devnull).open("w") as nowhere,
             contextlib.redirect_stdout(nowhere),
