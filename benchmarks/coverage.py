@@ -11,7 +11,9 @@ import fnmatch
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
+import statistics
 import sys
 import tempfile
 from collections import Counter
@@ -24,8 +26,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 
 import secateur
-from coverage_check import WIDE, loaded, pruned, warm
+from coverage_check import loaded, pruned, warm
 from coverage_diffusers import diffusers_cases
+from coverage_reasons import WIDE
 from coverage_timm import timm_cases
 from coverage_torch import torch_cases
 from coverage_torchvision import torchvision_cases
@@ -103,20 +106,28 @@ def chosen(zoos: list[str], only: str) -> Iterator[Case]:
 def line(name: str, row: dict[str, Any]) -> str:
     """One row of the table."""
     verdict = "passes" if row["passed"] else f"FAILS at {row['failed']}: {row.get('error')}"
-    shares = "  ".join(f"{row[k]:.3f}" if row.get(k) is not None else "    -" for k in ("macs", "parameters_left", "half"))
+    shares = "  ".join(
+        f"{row[k]:.3f}" if row.get(k) is not None else "    -" for k in ("macs", "parameters_left", "half")
+    )
     return f"{name:48} {shares}  {row.get('find_s', 0):6.2f} {row.get('cpu_s', 0):6.2f}  {verdict}"
 
 
 def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """By zoo: how many passed, how many keep much more than half."""
+    """By zoo: how many passed, how many keep much more than half, and how long it took to find what can go."""
     found: dict[str, Any] = {}
     for zoo in dict.fromkeys(name.split("/")[0] for name in rows):
         mine = [row for name, row in rows.items() if name.startswith(f"{zoo}/")]
+        wide = [row for row in mine if row.get("half", 0) > WIDE]
+        seconds = [row["find_s"] for row in mine if "find_s" in row]
         found[zoo] = {
             "models": len(mine),
             "passed": sum(row["passed"] for row in mine),
-            "wide": sum(row.get("half", 1) > WIDE for row in mine),
             "failed": dict(Counter(row["failed"] for row in mine if not row["passed"])),
+            "wide": len(wide),
+            "unexplained": sum(not row["held"] for row in wide),
+            "find_median_s": statistics.median(seconds) if seconds else math.nan,
+            "find_longest_s": max(seconds, default=math.nan),
+            "cpu_s": round(sum(row.get("cpu_s", 0) for row in mine), 1),
         }
     return found
 

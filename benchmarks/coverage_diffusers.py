@@ -20,7 +20,10 @@ def diffusers_cases() -> Iterator[Case]:
             "UNet2DModel",
             blocks
             | {"in_channels": 4, "out_channels": 4, "attention_head_dim": 8}
-            | {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")},
+            | {
+                "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+                "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+            },
             noisy,
         ),
         "unet2d_condition": (
@@ -44,7 +47,10 @@ def diffusers_cases() -> Iterator[Case]:
             | {"num_attention_heads": 4, "joint_attention_dim": 24, "caption_projection_dim": 32}
             | {"pooled_projection_dim": 20, "out_channels": 4, "pos_embed_max_size": 8},
             {"hidden_states": lambda: torch.randn(2, 4, 8, 8), "timestep": lambda: torch.tensor([3, 7])}
-            | {"encoder_hidden_states": lambda: torch.randn(2, 5, 24), "pooled_projections": lambda: torch.randn(2, 20)},
+            | {
+                "encoder_hidden_states": lambda: torch.randn(2, 5, 24),
+                "pooled_projections": lambda: torch.randn(2, 20),
+            },
         ),
         "flux": (
             "FluxTransformer2DModel",

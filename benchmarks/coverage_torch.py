@@ -62,7 +62,9 @@ class Translate(nn.Module):
 
 def _encoder(**how: Any) -> nn.Module:
     layer = nn.TransformerEncoderLayer(32, 4, 48, batch_first=True, **how)
-    return nn.Sequential(nn.Linear(12, 32), nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(32, 5))
+    return nn.Sequential(
+        nn.Linear(12, 32), nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(32, 5)
+    )
 
 
 def _convolved(middle: Callable[[], nn.Module], width: int, made: int) -> nn.Module:
@@ -93,7 +95,9 @@ def torch_cases() -> Iterator[Case]:
     yield Case("torch", "attention_cross", Cross, sequences)
     yield Case("torch", "transformer", Translate, both)
     yield Case("torch", "transformer_encoder", _encoder, sequences)
-    yield Case("torch", "transformer_encoder_norm_first", lambda: _encoder(norm_first=True, activation="gelu"), sequences)
+    yield Case(
+        "torch", "transformer_encoder_norm_first", lambda: _encoder(norm_first=True, activation="gelu"), sequences
+    )
     convolutions = {
         "conv": (lambda: nn.Conv2d(24, 32, 3), 24, 32),
         "conv_transposed": (lambda: nn.ConvTranspose2d(24, 32, 2, stride=2), 24, 32),

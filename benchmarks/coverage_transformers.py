@@ -59,7 +59,10 @@ _CAUSAL: dict[str, tuple[str, dict[str, Any]]] = {
 _MASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", _WIDE),
     "roberta": ("Roberta", _WIDE),
-    "distilbert": ("DistilBert", {"vocab_size": _VOCABULARY, "dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 160}),
+    "distilbert": (
+        "DistilBert",
+        {"vocab_size": _VOCABULARY, "dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 160},
+    ),
     "electra": ("Electra", _WIDE | {"embedding_size": 48}),
     "albert": ("Albert", _WIDE | {"embedding_size": 48}),
     "deberta_v2": (
@@ -79,13 +82,19 @@ _SEEN: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "convnext": ("ConvNext", {"hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 2, 1]}),
     "resnet": ("ResNet", {"embedding_size": 16, "hidden_sizes": [32, 48, 64, 80], "depths": [1, 1, 2, 1]}),
-    "regnet": ("RegNet", {"embedding_size": 16, "hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 2, 1]} | {"groups_width": 8}),
+    "regnet": (
+        "RegNet",
+        {"embedding_size": 16, "hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 2, 1]} | {"groups_width": 8},
+    ),
     "mobilenet_v2": ("MobileNetV2", {"depth_multiplier": 0.35, "image_size": _SIZE}),
     "mobilevit": (
         "MobileViT",
         {"image_size": _SIZE, "hidden_sizes": [32, 40, 48], "neck_hidden_sizes": [8, 16, 24, 32, 40, 48, 160]},
     ),
-    "efficientnet": ("EfficientNet", {"width_coefficient": 0.5, "depth_coefficient": 0.5, "image_size": _SIZE, "hidden_dim": 640}),
+    "efficientnet": (
+        "EfficientNet",
+        {"width_coefficient": 0.5, "depth_coefficient": 0.5, "image_size": _SIZE, "hidden_dim": 640},
+    ),
 }
 
 
@@ -156,14 +165,22 @@ def _others(hf: Any) -> dict[str, tuple[str, Callable[[], Any], Example]]:
         "segformer": (
             "SegformerForSemanticSegmentation",
             lambda: hf.SegformerConfig(
-                hidden_sizes=[16, 32, 40, 64], depths=[1, 1, 1, 1], decoder_hidden_size=48, num_attention_heads=[1, 2, 4, 4]
+                hidden_sizes=[16, 32, 40, 64],
+                depths=[1, 1, 1, 1],
+                decoder_hidden_size=48,
+                num_attention_heads=[1, 2, 4, 4],
             ),
             picture,
         ),
         "detr": (
             "DetrForObjectDetection",
             lambda: hf.DetrConfig(
-                use_timm_backbone=False, backbone=None, use_pretrained_backbone=False, backbone_config=backbone(), num_queries=9, **coded
+                use_timm_backbone=False,
+                backbone=None,
+                use_pretrained_backbone=False,
+                backbone_config=backbone(),
+                num_queries=9,
+                **coded,
             ),
             picture,
         ),

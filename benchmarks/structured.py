@@ -18,7 +18,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from secateur.graph.find import couple
 from secateur.graph.masked import masked_outputs
 from secateur.graph.surgery import cut_
 from structured_cases import Case, cases, images, llama_1b
-from structured_sides import first_line, half, ours, parameters, theirs
+from structured_sides import half, ours, parameters, theirs
 
 LARGE = ("vgg16", "densenet201", "convnext_base", "vit_b_16")
 PROVEN = ("resnet50", "vit_b_16", "densenet121")
