@@ -1,10 +1,12 @@
 """Coverage: does any architecture come out half as costly, proven, trainable, saved and loaded?
 
 Every model of the lists, with random weights, in a process of its own: its families are found, half its MACs are cut by
-magnitude and proven by both oracles, it runs forward and backward, is saved, and is loaded in another fresh process,
-where it must give the same to the last bit. Beside that: what share of the parameters stays when every family loses
-half its units, and where that is much more than half, what keeps the rest. Rows are kept in a folder, by model,
-versions and the digest of the engine, so that an interrupted run goes on where it was.
+magnitude and proven by both oracles, it runs forward and backward, is saved, and is loaded in another process that
+never had it, where it must give the same to the last bit. Beside that: what share of the parameters stays when every
+family loses half its units, and where that is much more than half, what keeps the rest.
+
+Rows are kept in a folder, by model, versions and the digest of the engine, so that an interrupted run goes on where it
+was; `--again` measures anew, as after a change of the check or of a list.
 """
 
 import fnmatch
@@ -17,7 +19,7 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,55 +38,55 @@ from coverage_transformers import transformers_cases
 from harness import forked, parser, tell
 from structured_cases import Case
 
-ZOOS = {
+ZOOS: dict[str, Callable[[], Iterator[Case]]] = {
+    "torch": torch_cases,
     "transformers": transformers_cases,
     "diffusers": diffusers_cases,
-    "torch": torch_cases,
     "torchvision": torchvision_cases,
     "timm": timm_cases,
 }
 _MOST_MEMORY = 8 << 30
 _CACHE = Path(__file__).parent / ".coverage"
 
+Row = dict[str, Any]
 
-def checked(case: Case, limit_s: int) -> dict[str, Any]:
+
+def checked(case: Case, limit_s: int) -> Row:
     """One row."""
     with tempfile.TemporaryDirectory() as folder:
         row = forked(lambda: pruned(case, Path(folder)), limit_s, _MOST_MEMORY)
-        if "failed" not in row and "error" not in row:
+        if "error" not in row:
             row |= forked(lambda: loaded(case, Path(folder)), limit_s, _MOST_MEMORY)
-    if "allocate memory" in row.get("error", "") or row.get("error", "").startswith("MemoryError"):
-        row["error"] = "memory"
     if "error" in row:
         row.setdefault("failed", "limit")
-    return row | {"passed": "failed" not in row}
+        if "allocate memory" in row["error"] or row["error"].startswith("MemoryError"):
+            row["error"] = "memory"
+    return row | {"passed": "error" not in row}
 
 
 class Cache:
     """Rows on disk, each for one model, one set of versions and one state of the engine."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        names = ("torch", "torchvision", "timm", "transformers", "diffusers")
-        versions = [f"{name}={importlib.metadata.version(name)}" for name in names]
-        self._state = [*versions, engine_digest()]
+        self._folder, self._engine = folder, engine_digest()
 
-    def file(self, case: Case) -> Path:
-        """Where its row lies."""
-        key = hashlib.sha256("\n".join((case.zoo, case.name, *self._state)).encode()).hexdigest()[:16]
-        return self._folder / f"{case.zoo}.{case.name}.{key}.json"
-
-    def row(self, case: Case) -> dict[str, Any] | None:
+    def row(self, case: Case) -> Row | None:
         """What is known of a model; None for nothing."""
-        file = self.file(case)
+        file = self._file(case)
         return dict(json.loads(file.read_text())) if file.exists() else None
 
-    def keep(self, case: Case, row: dict[str, Any]) -> None:
+    def keep(self, case: Case, row: Row) -> None:
         """Whole or not at all."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        part = self.file(case).with_suffix(".part")
+        file = self._file(case)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
         part.write_text(json.dumps(row, indent=1))
-        part.replace(self.file(case))
+        part.replace(file)
+
+    def _file(self, case: Case) -> Path:
+        versions = [importlib.metadata.version(name) for name in dict.fromkeys(("torch", case.zoo))]
+        state = "\n".join((case.zoo, case.name, *versions, self._engine))
+        return self._folder / f"{case.zoo}.{case.name}.{hashlib.sha256(state.encode()).hexdigest()[:16]}.json"
 
 
 def engine_digest() -> str:
@@ -96,23 +98,22 @@ def engine_digest() -> str:
 
 def chosen(zoos: list[str], only: str) -> Iterator[Case]:
     """Those whose "zoo/name" fits the pattern, or holds it."""
-    for zoo in zoos:
-        for case in ZOOS[zoo]():
-            name = f"{case.zoo}/{case.name}"
-            if only in name or fnmatch.fnmatch(name, only):
-                yield case
+    for case in (case for zoo in zoos for case in ZOOS[zoo]()):
+        name = f"{case.zoo}/{case.name}"
+        if only in name or fnmatch.fnmatch(name, only):
+            yield case
 
 
-def line(name: str, row: dict[str, Any]) -> str:
-    """One row of the table."""
-    verdict = "passes" if row["passed"] else f"FAILS at {row['failed']}: {row.get('error')}"
-    shares = "  ".join(
-        f"{row[k]:.3f}" if row.get(k) is not None else "    -" for k in ("macs", "parameters_left", "half")
-    )
-    return f"{name:48} {shares}  {row.get('find_s', 0):6.2f} {row.get('cpu_s', 0):6.2f}  {verdict}"
+def line(name: str, row: Row) -> str:
+    """One row of the table; where much stays, with the first reason."""
+    shares = "  ".join(f"{row.get(key, math.nan):.3f}" for key in ("macs", "parameters_left", "half"))
+    seconds = "  ".join(f"{row.get(key, math.nan):6.2f}" for key in ("find_s", "cpu_s"))
+    verdict = "passes" if row["passed"] else f"FAILS at {row['failed']}: {row['error']}"
+    why = f"; {row['held'][0]['reason']}" if row.get("held") else ""
+    return f"{name:52} {shares}  {seconds}  {verdict}{why[:120]}"
 
 
-def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def summary(rows: dict[str, Row]) -> dict[str, Any]:
     """By zoo: how many passed, how many keep much more than half, and how long it took to find what can go."""
     found: dict[str, Any] = {}
     for zoo in dict.fromkeys(name.split("/")[0] for name in rows):
@@ -125,8 +126,8 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
             "failed": dict(Counter(row["failed"] for row in mine if not row["passed"])),
             "wide": len(wide),
             "unexplained": sum(not row["held"] for row in wide),
-            "find_median_s": statistics.median(seconds) if seconds else math.nan,
-            "find_longest_s": max(seconds, default=math.nan),
+            "find_median_s": statistics.median(seconds) if seconds else None,
+            "find_longest_s": max(seconds, default=None),
             "cpu_s": round(sum(row.get("cpu_s", 0) for row in mine), 1),
         }
     return found
@@ -142,10 +143,10 @@ def main() -> None:
     options.add_argument("--limit", type=int, default=120, metavar="SECONDS", help="of processor time for each model")
     given = options.parse_args()
     torch.set_num_threads(1)
-    cache = Cache(given.cache)
     warm()
-    rows: dict[str, dict[str, Any]] = {}
-    print(f"{'model':48}  MACs  params  half    find  whole", file=sys.stderr)
+    cache = Cache(given.cache)
+    rows: dict[str, Row] = {}
+    print(f"{'model':52}  MACs  params  half    find    whole", file=sys.stderr)
     for case in chosen(given.zoo, given.only):
         row = None if given.again else cache.row(case)
         if row is None:
