@@ -47,7 +47,7 @@ def pruned(case: Case, folder: Path) -> dict[str, Any]:
     """
     begin = time.process_time()
     run = _Run(case, folder)
-    for step in (run.build, run.find, run.prune, run.forward, run.backward, run.save):
+    for step in (run.build, run.find, run.train, run.prune, run.forward, run.backward, run.save):
         try:
             step()
         except Exception as error:  # whatever a model does: it is a finding
@@ -86,8 +86,6 @@ class _Run:
         self.model = self.case.model()
         self.row["parameters"] = parameters(self.model)
         self.example = given(self.case)
-        outputs(self.model, self.case)
-        self.trained = trained(self.model, self.example)
 
     def find(self) -> None:
         begin = time.process_time()
@@ -102,6 +100,9 @@ class _Run:
         self.row |= half_width(self.coupling, self.model)
         if not self.coupling.families:
             raise Failed("no families")
+
+    def train(self) -> None:
+        self.trained = trained(self.model, self.example)
 
     def prune(self) -> None:
         with warnings_of_ours() as told:
