@@ -41,7 +41,7 @@ def held(coupling: Coupling, sizes: dict[str, int], gone: Gone) -> list[dict[str
     for name, size in sizes.items():
         stays = size - lost.get(name, 0)
         if stays > WIDE * size:
-            reason = "; ".join(why.get(name, ["no operation meets it, or it is a single unit"]))
+            reason = "; ".join(sorted(why.get(name, ["no operation meets it, or it is a single unit"])))
             entry = found.setdefault(reason, {"reason": reason, "such_as": name, "parameters": 0})
             entry["parameters"] += stays
     return sorted(found.values(), key=lambda entry: -entry["parameters"])[:_MOST_REASONS]
