@@ -11,6 +11,7 @@ from secateur.graph.coupling import Coupling, Gone
 WIDE = 0.55
 """A share of the parameters that is more than half, beyond rounding and small frozen tensors."""
 _MOST_REASONS = 5
+_NONE = "no operation meets it, or it is a single unit"
 
 
 def half_width(coupling: Coupling, model: nn.Module) -> dict[str, Any]:
@@ -41,10 +42,16 @@ def held(coupling: Coupling, sizes: dict[str, int], gone: Gone) -> list[dict[str
     for name, size in sizes.items():
         stays = size - lost.get(name, 0)
         if stays > WIDE * size:
-            reason = "; ".join(sorted(why.get(name, ["no operation meets it, or it is a single unit"])))
+            reason = "; ".join(sorted(why.get(name, [_NONE])))
             entry = found.setdefault(reason, {"reason": reason, "such_as": name, "parameters": 0})
             entry["parameters"] += stays
     return sorted(found.values(), key=lambda entry: -entry["parameters"])[:_MOST_REASONS]
+
+
+def explained(row: dict[str, Any]) -> bool:
+    """Whether the reasons of the engine account for most of what stays beyond half: half of what they hold."""
+    beyond = (row["half"] - 0.5) * row["parameters"]
+    return sum(entry["parameters"] / 2 for entry in row["held"] if entry["reason"] != _NONE) > beyond / 2
 
 
 def _alike(reason: str) -> str:

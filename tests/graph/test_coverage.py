@@ -10,7 +10,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import coverage_check
-from coverage_reasons import half_width
+from coverage_reasons import explained, half_width
 from coverage_torch import torch_cases
 from coverage_transformers import transformers_cases
 from harness import forked
@@ -75,6 +75,7 @@ def test_what_stays_beyond_half_of_the_parameters_is_explained():
     assert row["half"] == 1
     assert row["held"][0]["such_as"] == "up.weight"
     assert "sort" in row["held"][0]["reason"]
+    assert explained(row | {"parameters": sum(p.numel() for p in model.parameters())})
 
 
 def test_the_share_at_half_the_width_is_that_of_a_model_that_is_cut():
