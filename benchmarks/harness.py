@@ -1,12 +1,17 @@
 """What the benchmarks share: pairs of processor times, a description of the machine, and where figures are stored."""
 
 import argparse
+import contextlib
 import datetime
 import json
+import os
 import platform
 import re
+import resource
+import signal
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +55,37 @@ def paired(
         "ratio_quartiles": [quartiles[0], quartiles[2]],
         "pairs": pairs,
     }
+
+
+def forked(work: Callable[[], dict[str, Any]], limit_s: int, most_memory: int = 10 << 30) -> dict[str, Any]:
+    """What work gives in a process of its own, with limits on its processor time and memory."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reader)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))
+        resource.setrlimit(resource.RLIMIT_AS, (most_memory, most_memory))
+        warnings.simplefilter("ignore")
+        with (
+            Path(os.devnull).open("w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
+            try:
+                told = work()
+            except Exception as error:  # whatever a model does: it is a finding
+                told = {"error": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"}
+        os.write(writer, json.dumps(told).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        told = pipe.read()
+    _, status, used = os.wait4(child, 0)
+    if told:
+        return dict(json.loads(told))
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
+        return {"error": "no end", "ended_after_s": round(used.ru_utime + used.ru_stime, 1)}
+    return {"error": f"ended with status {status}"}
 
 
 def machine() -> dict[str, Any]:

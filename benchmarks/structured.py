@@ -10,19 +10,14 @@ a proof costs in dense forward passes, and how time grows with the graph. The pe
 (`pip install --no-deps --target PLACE torch-pruning==1.6.1`); without it ours is measured alone.
 """
 
-import contextlib
 import importlib.util
 import json
 import math
-import os
 import re
-import resource
-import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,50 +25,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness import cpu_s, parser, tell
+from harness import cpu_s, forked, parser, tell
 from load import high_water
 from secateur.graph.capture import still
 from secateur.graph.find import couple
 from secateur.graph.masked import masked_outputs
 from secateur.graph.surgery import cut_
 from structured_cases import Case, cases, images, llama_1b
-from structured_sides import first_line, half, ours, parameters, theirs
+from structured_sides import half, ours, parameters, theirs
 
-_MOST_MEMORY = 10 << 30
 LARGE = ("vgg16", "densenet201", "convnext_base", "vit_b_16")
 PROVEN = ("resnet50", "vit_b_16", "densenet121")
 PARTS = ("models", "memory", "proof")
 GROWING = ("densenet121", "densenet161", "densenet169", "densenet201")
-
-
-def forked(work: Callable[[], dict[str, Any]], limit_s: int) -> dict[str, Any]:
-    """What work gives in a process of its own, with limits on its processor time and memory."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(reader)
-        resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))
-        resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
-        with (
-            Path(os.devnull).open("w") as nowhere,
-            contextlib.redirect_stdout(nowhere),
-            contextlib.redirect_stderr(nowhere),
-        ):
-            try:
-                told = work()
-            except Exception as error:  # whatever a model does: it is a finding
-                told = {"error": f"{type(error).__name__}: {first_line(error)}"}
-        os.write(writer, json.dumps(told).encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        told = pipe.read()
-    _, status, used = os.wait4(child, 0)
-    if told:
-        return dict(json.loads(told))
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
-        return {"error": "no end", "ended_after_s": round(used.ru_utime + used.ru_stime, 1)}
-    return {"error": f"ended with status {status}"}
 
 
 def both(case: Case, peer: bool, pairs: int, limit_s: int) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """The models of `structured.py`: what to build, what to show it, and what a pruner must leave alone."""
 
+import importlib.util
 import os
 import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,16 +58,46 @@ class Case:
         return made
 
 
-def torchvision() -> types.ModuleType:
-    """Its models; the operators that a wheel without compiled code lacks are declared, and never run."""
-    if "torchvision" not in sys.modules:
+_LIBRARIES: list[torch.library.Library] = []
+"""Operators that are declared here: they live as long as these."""
+
+
+def declare_operators() -> None:
+    """Declare what torchvision's compiled code would bring, if that does not load; before anybody imports it."""
+    found = importlib.util.find_spec("torchvision")
+    if found is None or found.origin is None or "torchvision" in sys.modules:
+        return
+    try:
+        torch.ops.load_library(Path(found.origin).with_name("_C.so"))
+    except OSError:  # it is built for a torch with CUDA
         library = torch.library.Library("torchvision", "DEF")
         for op in ("nms", "qnms"):
             library.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        torchvision.library = library  # type: ignore[attr-defined]  # it must outlive this call
-    import torchvision.models as models
+        library.impl("nms", _suppressed, "CPU")
+        _LIBRARIES.append(library)
 
+
+def torchvision() -> types.ModuleType:
+    """Its models; where its compiled code does not load, `nms` is a function in Python."""
+    declare_operators()
+    import torchvision.models as models
+    import torchvision.ops.boxes as boxes
+
+    if _LIBRARIES:
+        boxes._assert_has_ops = lambda: None
     return models
+
+
+def _suppressed(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Non-maximum suppression: the boxes that overlap no better one too much, best first."""
+    from torchvision.ops.boxes import box_iou
+
+    kept: list[int] = []
+    overlap = box_iou(boxes, boxes)
+    for i in scores.argsort(descending=True, stable=True).tolist():
+        if not kept or float(overlap[i, kept].max()) <= iou_threshold:
+            kept.append(i)
+    return torch.tensor(kept, dtype=torch.long)
 
 
 def torchvision_cases() -> Iterator[Case]:
@@ -94,7 +126,7 @@ _TIMM = {
 
 def timm_cases() -> Iterator[Case]:
     """A few of timm, among them those on which graph walks are slow."""
-    torchvision()
+    declare_operators()
     import timm
 
     for name, size in _TIMM.items():
@@ -103,7 +135,7 @@ def timm_cases() -> Iterator[Case]:
 
 def transformers_cases() -> Iterator[Case]:
     """Small language models, from configurations."""
-    torchvision()
+    declare_operators()
     import transformers as hf
 
     small = {"vocab_size": 97, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -118,7 +150,7 @@ def transformers_cases() -> Iterator[Case]:
 
 def llama_1b() -> nn.Module:
     """1.24 billion parameters on the meta device: shapes without memory."""
-    torchvision()
+    declare_operators()
     import transformers as hf
 
     sizes = {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8}
@@ -127,9 +159,9 @@ def llama_1b() -> nn.Module:
         return hf.LlamaForCausalLM(config).eval()
 
 
-def images(size: int) -> Callable[[], tuple[Tensor, ...]]:
-    """One image."""
-    return lambda: (torch.randn(1, 3, size, size),)
+def images(size: int, count: int = 1) -> Callable[[], tuple[Tensor, ...]]:
+    """So many images."""
+    return lambda: (torch.randn(count, 3, size, size),)
 
 
 def tokens(vocabulary: int, length: int = 12) -> Callable[[], dict[str, Tensor]]:

@@ -40,6 +40,8 @@ def rows(name: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
             return times + peaks
         case "cli_start":
             return [(f"start: {k}", f"{f['cpu_s']:.3f} s", f"≤ {f['target_s']} s") for k, f in figures.items()]
+        case "coverage":
+            return _coverage_rows(figures["summary"])
         case "keepsets":
             told = f"{len(figures['wrong'])} wrong, {sum(figures['refused'].values())} refused"
             return [(f"{figures['cuts']} cuts at random of {figures['models']} models", told, "0 wrong")]
@@ -76,6 +78,19 @@ def rows(name: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
             told = f"{ended}; longest {figures['longest_s']:.1f} s, {figures['largest_peak_bytes'] >> 20} MiB"
             return [(f"{figures['inputs']} hostile inputs", told, "no other end, 10 s, 1 GiB")]
     raise ValueError(name)
+
+
+def _coverage_rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
+    rows = []
+    for zoo, f in summary.items():
+        least = f" ({f['not_half']} at the least MACs that they name)" if f["not_half"] else ""
+        told = f"{f['passed']} of {f['models']}{least}"
+        rows.append((f"coverage, {zoo}: half the MACs, proven, trained, saved, loaded", told, "all"))
+        told = f"{f['wide']} of {f['models']}, {f['unexplained']} of them unexplained"
+        rows.append((f"coverage, {zoo}: half the width keeps more than 0.55 of the parameters", told, "0 unexplained"))
+        told = f"median {f['find_median_s']:.2f} s, longest {f['find_longest_s']:.2f} s"
+        rows.append((f"coverage, {zoo}: finding the families", told, ""))
+    return rows
 
 
 def _load_rows(kind: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
