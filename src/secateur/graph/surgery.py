@@ -104,6 +104,15 @@ def cut_(model: nn.Module, call: Call, coupling: Coupling, gone: Gone) -> Surger
 
 _CUTS = WeakIdKeyDictionary()
 """Cuts by the tensor that was cut, as long as somebody still holds it: an optimizer that does not know of it yet."""
+_GONE = WeakIdKeyDictionary()
+"""Tensors that are in no model any more."""
+
+
+def forget(tensors: Iterable[Tensor]) -> None:
+    """Let every optimizer that holds one of these tensors drop it and what it remembers of it, at its next step."""
+    for tensor in tensors:
+        _GONE[tensor] = True
+    _hook()
 
 
 def follow(cuts: Iterable[Cut]) -> None:
@@ -126,6 +135,9 @@ def follow_(optimizer: torch.optim.Optimizer) -> None:
                 if state is not None:
                     optimizer.state[new] = {key: _sliced(value, shape, kept) for key, value in state.items()}
                 group["params"][place] = parameter = new
+        for parameter in [p for p in group["params"] if p in _GONE]:
+            optimizer.state.pop(parameter, None)
+        group["params"][:] = [p for p in group["params"] if p not in _GONE]
 
 
 def _sliced(value: Any, shape: tuple[int, ...], kept: Mapping[int, Tensor]) -> Any:
