@@ -35,7 +35,7 @@ from secateur.recovery import FineTune
 from secateur.runtime import channel_multiple
 from secateur.schedules import OneShot
 
-from .base import describe
+from .base import describe_dense
 from .checkpoint import load, load_keep, read_manifest
 from .latency import MeasuredLatency
 from .measure import measure, sparsity_report
@@ -157,7 +157,7 @@ class _Job:
         self.recipe = seeing(self.recipe, self.subject, self.task, self.example)
         self.space: Space = self.recipe.structure.find(self.subject)
         self.target = implied_target(self.recipe, self.space, sparsity, cost)
-        self.base = describe(self.subject) if self.recipe.structure.cuts else None
+        self.base = describe_dense(self.subject) if self.recipe.structure.cuts else None
         self.schedule: Schedule = self.recipe.schedule or OneShot()
         self.finetune = next((r for r in self.recipe.recovery if isinstance(r, FineTune)), None)
         self.trains = self.finetune is not None and isinstance(self.subject, nn.Module)

@@ -73,29 +73,38 @@ def _add_idle(
         passed: values that are passed on, and so are read elsewhere.
     """
     gone = {number for call in calls for number in range(call.begin, call.end)}
-    shapes = streams.graph.values
-    for call in sorted(streams.calls.values(), key=lambda c: (-c.end, c.module.count("."))):
-        span = range(call.begin, call.end)
-        if not call.module or call.gave is None or not span or not gone.isdisjoint(span):
-            continue
-        feeds = any(r in gone for n in span for d in streams.makes[n] for r in streams.readers.get(d, ()))
-        made = streams.given(call)
-        if not feeds or not made or streams.given(call, gone) or not passed.isdisjoint(v for v, _ in made):
-            continue
-        argument = _stand_in(call, made, needed, [v.shape for v in shapes])
-        if argument is not None:
-            skips[call.module] = _skip(call, made[0], argument)
-            needed.add(call.given[argument])
-            calls.append(call)
-            gone.update(span)
+    ending: dict[int, list[ModuleCall]] = {}
+    for call in sorted(streams.calls.values(), key=lambda c: c.module.count(".")):
+        ending.setdefault(call.end - 1, []).append(call)
+    for number in reversed(range(len(streams.graph.nodes))):
+        for call in ending.get(number, ()):
+            span = range(call.begin, call.end)
+            made = streams.given(call) if call.module and call.gave is not None and gone.isdisjoint(span) else []
+            if not _idle(streams, made, span, gone, passed):
+                continue
+            argument = _stand_in(streams, call, made, needed)
+            if argument is not None:
+                skips[call.module] = _skip(call, made[0], argument)
+                needed.add(call.given[argument])
+                calls.append(call)
+                gone.update(span)
+        if number not in gone and streams.keeps_place(number):  # it still runs, on whatever comes
+            made = streams.makes[number]
+            if _idle(streams, made, range(number, number + 1), gone, passed):
+                gone.add(number)
+                if not needed.isdisjoint(v for v, _ in made):
+                    needed.add(streams.reads[number][0][0])
 
 
-def _stand_in(
-    call: ModuleCall, made: Sequence[Def], needed: set[int], shapes: Sequence[tuple[int, ...]]
-) -> Place | None:
+def _idle(streams: Streams, made: Sequence[Def], span: range, gone: set[int], passed: set[int]) -> bool:
+    """Whether what is made is read, and only in what goes."""
+    readers = {r for d in made for r in streams.readers.get(d, ()) if r not in span}
+    return bool(readers) and readers <= gone and passed.isdisjoint(v for v, _ in made) and not streams.told(made)
+
+
+def _stand_in(streams: Streams, call: ModuleCall, made: Sequence[Def], needed: set[int]) -> Place | None:
     """The argument to give back: of the output's shape, or any where nobody looks at it."""
-    alike = next((p for p, v in call.given.items() if shapes[v] == shapes[made[0][0]]), None)
-    if alike is not None and len(made) == 1:
+    if len(made) == 1 and (alike := streams.alike(call, made[0])) is not None:
         return alike
     return next(iter(call.given), None) if needed.isdisjoint(v for v, _ in made) else None
 

@@ -80,18 +80,23 @@ class Streams:
         """How often a module is called."""
         return self._times[module]
 
-    def given(self, call: ModuleCall, used: Iterable[int] = ()) -> list[Def]:
-        """What a call makes that is read outside it.
+    def given(self, call: ModuleCall) -> list[Def]:
+        """What a call makes that is read outside it."""
+        made = (d for number in range(call.begin, call.end) for d in self.makes[number])
+        return [d for d in made if d in self.outputs or self.readers.get(d, [-1])[-1] >= call.end]
 
-        Args:
-            used: numbers of nodes whose reading does not count.
-        """
-        ignored = set(used)
-        return [d for n in range(call.begin, call.end) for d in self.makes[n] if self._outlives(d, call.end, ignored)]
+    def told(self, made: Iterable[Def]) -> bool:
+        """Whether any of it is an output of the model."""
+        return not self.outputs.isdisjoint(made)
 
-    def _outlives(self, made: Def, end: int, ignored: set[int]) -> bool:
-        later = (n for n in reversed(self.readers.get(made, ())) if n >= end and n not in ignored)
-        return made in self.outputs or next(later, None) is not None
+    def alike(self, call: ModuleCall, made: Def) -> Place | None:
+        """An argument of the shape of what a call makes."""
+        shape = self.graph.values[made[0]].shape
+        return next((p for p, v in call.given.items() if self.graph.values[v].shape == shape), None)
+
+    def keeps_place(self, number: int) -> bool:
+        """Whether a node gives a new tensor whose elements stay where they were in its only one."""
+        return self.graph.nodes[number].op in _ALONG and len(self.reads[number]) == 1
 
     def works(self, call: ModuleCall) -> bool:
         """Whether it contracts anything: additions of positions and norms are no layers."""
@@ -209,8 +214,7 @@ class Streams:
 
     def _passing(self, call: ModuleCall, made: Def) -> Unit | None:
         """A module that could give back an argument of its output's shape."""
-        shape = self.graph.values[made[0]].shape
-        place = next((p for p, v in call.given.items() if self.graph.values[v].shape == shape), None)
+        place = self.alike(call, made)
         return None if place is None else Unit(call, place, made)
 
 

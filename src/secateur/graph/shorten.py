@@ -56,17 +56,21 @@ def shorten_(
             attempt.check_run(model, calls[0], layers.streams.graph)
             for call, outputs in zip(calls, wanted, strict=False):
                 with still(model):
-                    _check_equal(model, difference(outputs, list(tensors_in(call(model)))))
+                    found = list(tensors_in(call(model)))
+                _check_equal(model, difference(outputs, found))
         except (SubjectError, NumericsError) as error:
             before.restore_()
             failures.append(error)
+        except Exception as error:  # whatever a forward function does where a layer is missing
+            before.restore_()
+            failures.append(_does_not_run(model, str(error)))
         except BaseException:
             before.restore_()
             raise
         else:
             kept = {id(p) for p in model.parameters()}
             return Shortening(attempt.plan, tuple(p for number, p in parameters.items() if number not in kept))
-    raise failures[-1]
+    raise next((f for f in failures if isinstance(f, NumericsError)), failures[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +93,10 @@ class _Attempt:
             for number, node in enumerate(dense.nodes)
             if not self.gone.covers(number) and node.op not in _UNTOLD
         ]
-        graph = capture(model, call)
+        try:
+            graph = capture(model, call)
+        except SubjectError as error:
+            raise _does_not_run(model, error.what) from error
         found = [
             _told(node, graph, node.module)
             for node in graph.nodes
@@ -103,6 +110,14 @@ class _Attempt:
                 where=f"{type(model).__name__}; it is as it was",
                 mend="leave layers out with exclude=[...]; the forward function counts on them",
             )
+
+
+def _does_not_run(model: nn.Module, why: str) -> SubjectError:
+    return SubjectError(
+        f"the shorter model does not run: {(why.splitlines() or [''])[0][:200]}",
+        where=f"{type(model).__name__}; it is as it was",
+        mend="leave layers out with exclude=[...]; the forward function counts on them",
+    )
 
 
 def _told(node: Node, graph: Graph, module: str) -> tuple[str, str, tuple[tuple[int, ...], ...]]:
