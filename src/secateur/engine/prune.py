@@ -80,7 +80,7 @@ def prune(
             structures that cut: `macs=0.5` halves the multiplications of the example. Met within 1 % or as near as
             whole units allow.
         task: data, loss and metrics; needed by everything that trains, measures or looks at data.
-        structure: instead of the method's own: an object, or "2:4", "4x4", "channels", "heads".
+        structure: instead of the method's own: an object, or "2:4", "4x4", "channels", "heads", "layers".
         heal: epochs of fine-tuning in each leg, or a `FineTune`; instead of the method's own.
         recovery: instead of the method's own: objects, or a text such as "fine-tune+distill(weight=0.7)", or "none".
         example: a batch or inputs to count MACs with, and on which structures that cut find what is coupled; by

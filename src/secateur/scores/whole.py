@@ -12,11 +12,9 @@ from secateur.core import Group, Score, Statistic, Stats
 from .coupled import Coupled, Normalize, normalized
 
 
-def reduced(weights: list[Float[Tensor, "out in"]], reduce: Literal["mean", "sum"]) -> Float[Tensor, ""]:
-    """One number for all weights of a unit, in float64; zero for a unit without any."""
-    total = sum((w.double().sum() for w in weights), torch.zeros((), dtype=torch.float64))
-    count = sum(w.numel() for w in weights)
-    return total / max(count, 1) if reduce == "mean" else total
+def reduced(sums: Float[Tensor, " tensors"], weights: int, reduce: Literal["mean", "sum"]) -> Float[Tensor, ""]:
+    """One number for a unit, from the sums over its tensors and the number of all their weights."""
+    return sums.sum() / weights if reduce == "mean" else sums.sum()
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,10 @@ class Whole(Score):
     def __call__(self, group: Group, stats: Stats) -> Tensor:
         if not group.inside:
             return self.score(group, stats)
-        values = [reduced([self.score(leaf, stats).cpu() for leaf in unit], self.reduce) for unit in group.inside]
+        values = []
+        for unit in group.inside:
+            sums = [self.score(leaf, stats).sum(dtype=torch.float64).cpu() for leaf in unit]
+            values.append(reduced(torch.stack(sums), sum(leaf.size for leaf in unit), self.reduce))
         return normalized(torch.stack(values), self.normalize)
 
 

@@ -173,15 +173,18 @@ def _gone(offered: Mapping[str, list[Unit]], keep: Mapping[str, Tensor]) -> list
 
 
 def _group(name: str, units: list[Unit], leaves: Mapping[str, Group], floor: int) -> Group:
-    """Units of unlike sizes have the mean of their costs."""
-    inside = tuple(tuple(g for path, g in leaves.items() if path.startswith(f"{unit.module}.")) for unit in units)
-    tensors = [leaf.site.tensor for unit in inside for leaf in unit if leaf.site is not None]
+    """A group of units; those of unlike sizes have the mean of their costs, and scores read their matrices."""
+    inside, tensors = [], []
+    for unit in units:
+        own = list(dict.fromkeys(leaf for path, leaf in leaves.items() if path.startswith(f"{unit.module}.")))
+        inside.append(tuple(leaf for leaf in own if leaf.weight.numel() > len(leaf.weight)) or tuple(own))
+        tensors += [leaf.site.tensor for leaf in own if leaf.site is not None]
     costs = {
         "params": sum(t.numel() for t in tensors) / len(units),
         "bytes": sum(t.numel() * t.element_size() for t in tensors) / len(units),
     }
     kind = "sublayers" if name.endswith("/sublayers") else "blocks"
-    return Group(name, (len(units),), floor=min(floor, len(units)), costs=costs, inside=inside, kind=kind)
+    return Group(name, (len(units),), floor=min(floor, len(units)), costs=costs, inside=tuple(inside), kind=kind)
 
 
 def _leaves(model: nn.Module) -> dict[str, Group]:
