@@ -47,8 +47,12 @@ class Whole(Score):
         return normalized(torch.stack(values), self.normalize)
 
 
-def of_units(score: Score, group: Group) -> Score:
-    """A score that can be asked about units of several tensors: itself if it knows them, else as it usually is."""
-    if group.inside:
+def of_units(score: Score, group: Group | None = None) -> Score:
+    """A score that can be asked about units of several tensors: itself if it knows them, else with the usual settings.
+
+    Args:
+        group: whose units they are; coupled ones, where it is not given.
+    """
+    if group is not None and group.inside:
         return score if getattr(score, "knows_whole", False) or isinstance(score, Whole) else Whole(score)
     return score if getattr(score, "knows_coupled", False) or isinstance(score, Coupled) else Coupled(score)
