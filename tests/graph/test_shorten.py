@@ -15,6 +15,7 @@ from secateur.core.depth import Skipped
 from secateur.graph import layers_of, otherwise, removal, shorten, shorten_
 from secateur.graph.hooked import hooked_outputs
 
+PINNED = {"gemma2": ("model.layers.0.self_attn", "model.layers.1.self_attn")}
 MANY = [name for name in STACKS if name != "Vgg"]
 
 
@@ -52,6 +53,8 @@ def own(units):
 @pytest.mark.parametrize("name", MANY)
 def test_every_single_unit_can_go(name):
     for unit in units_of(name):
+        if unit.module in PINNED.get(name, ()):
+            continue
         model, _ = shortened(name, [unit])
         assert distance(name, model, [unit]) < 1e-10, unit.module
 
@@ -64,7 +67,7 @@ def test_any_units_can_go_together(name, data):
     try:
         model, _ = shortened(name, units)
     except SubjectError as error:  # torch's encoder reads settings of its first layer
-        assert "no layer with a cache would stay" in error.what or name == "OfTorch", error
+        assert "cache" in error.what or name == "OfTorch", error
         return
     assert distance(name, model, own(units)) < 1e-10
 
@@ -140,6 +143,12 @@ def test_skipped_attentions_leave_no_hole_among_the_slots_of_the_cache():
     assert [layer.self_attn.layer_idx for layer in model.model.layers[1:]] == [0, 1]
 
 
+def test_where_kinds_of_layers_differ_the_first_of_each_is_not_skipped_alone():
+    unit = next(u for u in units_of("gemma2") if u.module == "model.layers.1.self_attn")
+    with pytest.raises(SubjectError, match="a hole in the cache"):
+        shortened("gemma2", [unit])
+
+
 def test_the_last_layer_with_a_cache_cannot_go():
     with pytest.raises(SubjectError, match="no layer with a cache would stay"):
         shortened("llama", [u for u in units_of("llama") if u.module.endswith("self_attn")])
@@ -150,13 +159,14 @@ def test_the_last_layer_with_a_cache_cannot_go():
 
 def mutated(monkeypatch, change):
     """A plan whose actions are changed on the way, without a fall back to another."""
-    original = shorten._attempts
+    original = shorten._attempt
 
-    def attempts(model, layers, units):
-        made = original(model, layers, units)[:1]
-        return [shorten._Attempt(a.gone, Plan(tuple(change(a.plan.actions))), a.rename) for a in made]
+    def attempt(*given, **more):
+        made = original(*given, **more)
+        return shorten._Attempt(made.gone, Plan(tuple(change(made.plan.actions))), made.rename)
 
-    monkeypatch.setattr(shorten, "_attempts", attempts)
+    monkeypatch.setattr(shorten, "_attempt", attempt)
+    monkeypatch.setattr(shorten, "_WAYS", shorten._WAYS[:1])
     monkeypatch.setattr(shorten._Attempt, "check_run", lambda *_: None)
 
 

@@ -208,6 +208,16 @@ def test_an_optimizer_drops_what_is_gone_and_goes_on_with_the_rest(model, rows, 
     assert all(torch.equal(optimizer.state[stays][k], v) for k, v in before.items())
 
 
+def test_a_layer_that_is_trained_elsewhere_stays_in_its_optimizer(model, rows):
+    taken = model.first[1]
+    seeing(rows).apply_(model, Choice(Keep({"first": mask(1, 0, 1, 1)})))
+    optimizer = torch.optim.SGD(taken.parameters(), lr=0.1)
+    before = taken.up.weight.detach().clone()
+    taken(torch.arange(16.0).reshape(2, 8).sin()).square().sum().backward()
+    optimizer.step()
+    assert not torch.equal(taken.up.weight, before)
+
+
 def test_patterns_leave_blocks_out_and_name_them(model, rows):
     space = Layers(exclude=("first.0", "second")).find(model, rows)
     assert {g.name: g.size for g in space} == {"first": 3}
@@ -245,6 +255,17 @@ def test_a_masked_model_is_refused(model, rows):
     sc.core.attach_mask_(model, "stem.weight", torch.ones_like(model.stem.weight, dtype=torch.bool))
     with pytest.raises(sc.SubjectError, match="remove_masks_"):
         Layers().find(model, rows)
+
+
+def test_a_recipe_file_names_the_structure(tmp_path):
+    from secateur.engine.recipe_file import read_recipe
+
+    file = tmp_path / "run.yaml"
+    text = "model: builtin:digits-mlp\nsparsity: 0.5\nrecipe:\n  score: magnitude\n  structure: {structure}\n"
+    for given, wanted in (("layers", Layers()), ("{layers: {kinds: [sublayers], floor: 2}}", None)):
+        file.write_text(text.format(structure=given))
+        found = read_recipe(file).method.structure
+        assert found == (wanted or Layers(kinds=("sublayers",), floor=2))
 
 
 def test_a_text_names_the_structure():

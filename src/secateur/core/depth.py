@@ -18,12 +18,12 @@ class Skipped(nn.Module):
 
     def __init__(self, was: nn.Module, gives: tuple[Place | None, ...], alone: bool, zeros: bool) -> None:
         super().__init__()
-        self.gives, self.alone, self.zeros = gives, alone, zeros
         for name, value in vars(was).items():
             if not name.startswith("_") and isinstance(value, bool | int | float | str) and name != "layer_idx":
                 setattr(self, name, value)
         for name in was._parameters:
             self.register_parameter(name, None)
+        self.gives, self.alone, self.zeros = gives, alone, zeros
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module's place in the model asks for: a tensor or a tuple, as the module gave it."""
@@ -61,7 +61,7 @@ class Skip:
 
     def replay_(self, model: nn.Module) -> None:
         parent, leaf = _place_of(model, self.module)
-        was = parent._modules[leaf]
+        was = parent._modules.get(leaf)
         if was is None:
             raise AttributeError(f"{self.module!r} is no module")
         parent._modules[leaf] = Skipped(was, self.gives, self.alone, self.zeros).train(was.training)

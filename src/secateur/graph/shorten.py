@@ -20,6 +20,8 @@ from .residual import Unit
 from .slots import slots_after, tracks_of
 
 _DELETES = (nn.Sequential, nn.ModuleList)
+_WAYS = ((True, True), (False, True), (False, False))
+"""Ways to take units out, the one that leaves least first: (delete blocks, take what served only them along)."""
 _UNTOLD = frozenset({"clone", "contiguous", "detach", "alias"})
 _ALIKE = {"_unsafe_view": "view", "reshape": "view", "_reshape_alias": "view"}
 
@@ -49,9 +51,10 @@ def shorten_(
     everything = removal(layers.streams, units)
     wanted = [hooked_outputs(model, call, everything.units) for call in calls] if verify else []
     failures: list[SubjectError | NumericsError] = []
-    for attempt in _attempts(model, layers, units):
+    for drops, with_idle in _WAYS:
         before = _Before(model)
         try:
+            attempt = _attempt(model, layers, units, drops=drops, with_idle=with_idle)
             attempt.plan.replay_(model)
             attempt.check_run(model, calls[0], layers.streams.graph)
             for call, outputs in zip(calls, wanted, strict=False):
@@ -133,17 +136,11 @@ def _check_equal(model: nn.Module, gap: str | None) -> None:
         )
 
 
-def _attempts(model: nn.Module, layers: Layers, units: Sequence[Unit]) -> list[_Attempt]:
-    """Ways to take units out, the one that leaves least first."""
-    found: list[_Attempt] = []
-    for drops, with_idle in ((True, True), (False, True), (False, False)):
-        gone = removal(layers.streams, units, with_idle=with_idle)
-        dropped = _dropped(model, layers, gone) if drops else {}
-        rename = _renaming(model, dropped)
-        plan = _plan(model, layers, gone, dropped, rename)
-        if all(plan != other.plan for other in found):
-            found.append(_Attempt(gone, plan, rename))
-    return found
+def _attempt(model: nn.Module, layers: Layers, units: Sequence[Unit], *, drops: bool, with_idle: bool) -> _Attempt:
+    gone = removal(layers.streams, units, with_idle=with_idle)
+    dropped = _dropped(model, layers, gone) if drops else {}
+    rename = _renaming(model, dropped)
+    return _Attempt(gone, _plan(model, layers, gone, dropped, rename), rename)
 
 
 def _dropped(model: nn.Module, layers: Layers, gone: Removal) -> dict[str, list[str]]:

@@ -81,7 +81,15 @@ def slots_after(
                 where=container,
                 mend="keep one of its blocks or attentions: a lower sparsity, or exclude=[...]",
             )
-        holes = [] if _kinds(model, container) else [slot for _, slot, _ in gone]
+        kinds = _kinds(model, container)
+        firsts = {path for path in pinned(model, {(container, ""): numbered}) if kinds}
+        if not firsts.isdisjoint(path for path, _, _ in gone):
+            raise SubjectError(
+                "the first layer of a kind would leave a hole in the cache, whose length is read from it",
+                where=container,
+                mend=f"keep the layers of {', '.join(sorted(firsts))}: exclude=[...]",
+            )
+        holes = [] if kinds else [slot for _, slot, _ in gone]
         for path, slot, place in stay:
             new = slot - sum(g < place for g in gone_entries) - sum(hole < slot for hole in holes)
             if new != slot:

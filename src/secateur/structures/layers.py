@@ -124,7 +124,7 @@ class Layers(Structure):
         calls = (sight.call, otherwise(sight.call))
         with written(subject, choice.values):
             done = shorten_(subject, found, gone, calls, verify=real)
-        forget(done.gone)
+        forget(done.gone, subject)
         return subject, done.plan
 
     def _offered(self, subject: nn.Module, found: Found) -> tuple[dict[str, list[Unit]], dict[str, str]]:
@@ -177,7 +177,7 @@ def _group(name: str, units: list[Unit], leaves: Mapping[str, Group], floor: int
     inside, tensors = [], []
     for unit in units:
         own = list(dict.fromkeys(leaf for path, leaf in leaves.items() if path.startswith(f"{unit.module}.")))
-        inside.append(tuple(leaf for leaf in own if leaf.weight.numel() > len(leaf.weight)) or tuple(own))
+        inside.append(tuple(leaf for leaf in own if leaf.site is not None and leaf.site.tensor.dim() > 1) or tuple(own))
         tensors += [leaf.site.tensor for leaf in own if leaf.site is not None]
     costs = {
         "params": sum(t.numel() for t in tensors) / len(units),
