@@ -36,7 +36,17 @@ def gemma2():
     return transformers.Gemma2ForCausalLM(config)
 
 
+def gpt_neo():
+    """Its layers keep their number under another name."""
+    types = {"attention_types": [[["global", "local"], 2]], "window_size": 6, "max_position_embeddings": 32}
+    config = transformers.GPTNeoConfig(
+        hidden_size=32, num_layers=4, num_heads=4, intermediate_size=48, **types, **_ENDS
+    )
+    return transformers.GPTNeoForCausalLM(config)
+
+
 FAMILIES = [llama, gpt2, gemma2]
+WITH_CACHE = [*FAMILIES, gpt_neo]
 
 
 def built(family):
@@ -67,13 +77,13 @@ def generated(model):
     return model.generate(IDS[:, :4], **given).tolist()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_CACHE)
 @pytest.mark.parametrize("kind", ["layers", "sublayers"])
 def test_a_shorter_model_generates_with_its_cache(family, kind):
     assert_the_cache_is_right(shorter(family, kind).subject)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_CACHE)
 def test_the_cache_is_right_whichever_sublayer_goes(family):
     looking = Layers(kinds=("sublayers",)).seeing(lambda model: model(**EXAMPLE))
     (group,) = looking.find(built(family))
@@ -92,7 +102,9 @@ def test_the_first_attention_of_each_kind_stays_where_kinds_differ():
 
 
 def test_a_fresh_process_generates_the_same(tmp_path):
-    made = [(shorter(family, kind), family.__name__ + kind) for family in FAMILIES for kind in ("layers", "sublayers")]
+    made = [
+        (shorter(family, kind), family.__name__ + kind) for family in WITH_CACHE for kind in ("layers", "sublayers")
+    ]
     folders = [str(result.save(tmp_path / name)) for result, name in made]
     code = (
         "import sys, torch, secateur.transformers as st\n"

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 Place = int | str
 """An argument of a call: its position, or its keyword."""
+NUMBERS = ("layer_idx", "layer_id", "layer_index", "layer_number")
+"""Attributes in which the modules of transformers and others keep the number of their layer."""
 
 
 class Skipped(nn.Module):
@@ -19,7 +21,7 @@ class Skipped(nn.Module):
     def __init__(self, was: nn.Module, gives: tuple[Place | None, ...], alone: bool, zeros: bool) -> None:
         super().__init__()
         for name, value in vars(was).items():
-            if not name.startswith("_") and isinstance(value, bool | int | float | str) and name != "layer_idx":
+            if not name.startswith("_") and isinstance(value, bool | int | float | str) and name not in NUMBERS:
                 setattr(self, name, value)
         for name in was._parameters:
             self.register_parameter(name, None)

@@ -3,7 +3,7 @@
 from .capture import capture
 from .coupling import Coupling, Family, Tag
 from .find import couple
-from .layers import Layers, layers_of
+from .layers import LayerUnits, layers_of
 from .masked import masked_outputs
 from .proof import otherwise, proven_cut_
 from .removal import Removal, products, removal
@@ -18,7 +18,7 @@ __all__ = [
     "Coupling",
     "Cut",
     "Family",
-    "Layers",
+    "LayerUnits",
     "Removal",
     "Surgery",
     "Tag",

@@ -14,7 +14,7 @@ _LISTS = nn.Sequential | nn.ModuleList | nn.ModuleDict
 
 
 @dataclass(frozen=True, eq=False)
-class Layers:
+class LayerUnits:
     """The units of a model.
 
     Attributes:
@@ -34,7 +34,7 @@ class Layers:
         return {_parent(unit.module) for units in self.blocks.values() for unit in units}
 
 
-def layers_of(model: nn.Module, call: Call) -> Layers:
+def layers_of(model: nn.Module, call: Call) -> LayerUnits:
     """The blocks of a model and their sublayers.
 
     Args:
@@ -46,7 +46,7 @@ def layers_of(model: nn.Module, call: Call) -> Layers:
     streams = Streams(capture(model, call))
     modules = dict(model.named_modules())
     twice = Counter(id(m) for _, m in model.named_modules(remove_duplicate=False))
-    found = Layers(streams)
+    found = LayerUnits(streams)
     residual: dict[str, Unit] = {}
     why: dict[str, str] = {}
     for path, module in modules.items():
@@ -75,7 +75,7 @@ def layers_of(model: nn.Module, call: Call) -> Layers:
             found.sublayers.setdefault(_parent(path), []).extend(units)
     for units in found.sublayers.values():
         units.sort(key=lambda unit: unit.call.begin)
-    return Layers(streams, _together(found.blocks, modules), _together(found.sublayers, modules), found.skipped)
+    return LayerUnits(streams, _together(found.blocks, modules), _together(found.sublayers, modules), found.skipped)
 
 
 def _blocks(residual: Iterable[str], modules: dict[str, nn.Module]) -> list[str]:

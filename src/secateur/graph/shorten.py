@@ -6,14 +6,14 @@ from typing import Any
 
 from torch import nn
 
-from secateur.core.depth import Drop, Skip
+from secateur.core.depth import NUMBERS, Drop, Skip
 from secateur.core.errors import NumericsError, SubjectError
 from secateur.core.plan import Mend, Plan
 
 from .capture import Call, capture, still, tensors_in
 from .hooked import hooked_outputs
 from .ir import Graph, Node
-from .layers import Layers
+from .layers import LayerUnits
 from .proof import difference
 from .removal import Removal, removal
 from .residual import Unit
@@ -35,7 +35,7 @@ class Shortening:
 
 
 def shorten_(
-    model: nn.Module, layers: Layers, units: Sequence[Unit], calls: Sequence[Call], *, verify: bool = True
+    model: nn.Module, layers: LayerUnits, units: Sequence[Unit], calls: Sequence[Call], *, verify: bool = True
 ) -> Shortening:
     """Take units out, in place. Entries of lists are deleted where the rest runs as before, others are skipped.
 
@@ -136,14 +136,14 @@ def _check_equal(model: nn.Module, gap: str | None) -> None:
         )
 
 
-def _attempt(model: nn.Module, layers: Layers, units: Sequence[Unit], *, drops: bool, with_idle: bool) -> _Attempt:
+def _attempt(model: nn.Module, layers: LayerUnits, units: Sequence[Unit], *, drops: bool, with_idle: bool) -> _Attempt:
     gone = removal(layers.streams, units, with_idle=with_idle)
     dropped = _dropped(model, layers, gone) if drops else {}
     rename = _renaming(model, dropped)
     return _Attempt(gone, _plan(model, layers, gone, dropped, rename), rename)
 
 
-def _dropped(model: nn.Module, layers: Layers, gone: Removal) -> dict[str, list[str]]:
+def _dropped(model: nn.Module, layers: LayerUnits, gone: Removal) -> dict[str, list[str]]:
     """The blocks that can be deleted, by the list that holds them."""
     found: dict[str, list[str]] = {}
     blocks = {unit.module for units in layers.blocks.values() for unit in units}
@@ -155,7 +155,7 @@ def _dropped(model: nn.Module, layers: Layers, gone: Removal) -> dict[str, list[
 
 
 def _plan(
-    model: nn.Module, layers: Layers, gone: Removal, dropped: dict[str, list[str]], rename: Callable[[str], str]
+    model: nn.Module, layers: LayerUnits, gone: Removal, dropped: dict[str, list[str]], rename: Callable[[str], str]
 ) -> Plan:
     """The actions; names of modules are those that they have when it is done."""
     entries = {f"{container}.{name}".lstrip(".") for container, names in dropped.items() for name in names}
@@ -186,18 +186,19 @@ class _Before:
     """The modules of a model, their slots and their configs, to be put back."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._modules = [(m, dict(m._modules), vars(m).get("layer_idx")) for m in model.modules()]
+        self._modules = [
+            (m, dict(m._modules), {name: vars(m)[name] for name in NUMBERS if name in vars(m)}) for m in model.modules()
+        ]
         configs = {id(c): c for m in model.modules() if (c := vars(m).get("config")) is not None}
         self._configs: list[tuple[Any, dict[str, Any]]] = [
             (c, dict(vars(c))) for c in configs.values() if hasattr(c, "num_hidden_layers")
         ]
 
     def restore_(self) -> None:
-        for module, children, slot in self._modules:
+        for module, children, numbers in self._modules:
             module._modules.clear()
             module._modules.update(children)
-            if slot is not None:
-                vars(module)["layer_idx"] = slot
+            vars(module).update(numbers)
         for config, attributes in self._configs:
             vars(config).clear()
             vars(config).update(attributes)

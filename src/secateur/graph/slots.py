@@ -1,6 +1,6 @@
 """Which slot of a cache of keys and values each layer writes to, when layers go: later ones move up.
 
-transformers numbers them by `layer_idx`, an attribute of each attention; the first tells the length of the cache.
+transformers numbers them by an attribute of each attention, `layer_idx`; the first tells the length of the cache.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -8,32 +8,33 @@ from typing import Any
 
 from torch import nn
 
-from secateur.core.depth import Skipped, config_of, layer_lists
+from secateur.core.depth import NUMBERS, Skipped, config_of, layer_lists
 from secateur.core.errors import SubjectError
 from secateur.core.plan import Mend
 
-Tracks = dict[tuple[str, str], list[tuple[str, int]]]
-"""By list of blocks and path within a block: the modules with a slot, as (path, slot)."""
+Tracks = dict[tuple[str, str, str], list[tuple[str, int]]]
+"""By list of blocks, path within a block, and attribute: the modules with a slot, as (path, slot)."""
 
 
 def tracks_of(model: nn.Module, containers: Collection[str]) -> Tracks:
     """The modules that are numbered, which play the same part in the blocks of a list."""
     found: Tracks = {}
     for path, module in model.named_modules():
-        slot = vars(module).get("layer_idx")
-        if type(slot) is not int or isinstance(module, Skipped):
+        if isinstance(module, Skipped):
             continue
-        for container in containers:
-            if path.startswith(f"{container}." if container else ""):
-                within = path[len(container) :].lstrip(".").partition(".")[2]
-                found.setdefault((container, within), []).append((path, slot))
+        for name in NUMBERS:
+            slot = vars(module).get(name)
+            for container in containers if type(slot) is int else ():
+                if path.startswith(f"{container}." if container else ""):
+                    within = path[len(container) :].lstrip(".").partition(".")[2]
+                    found.setdefault((container, within, name), []).append((path, slot))
     return found
 
 
 def pinned(model: nn.Module, tracks: Tracks) -> dict[str, str]:
     """Modules that cannot be skipped alone, and why: the first with a slot of each kind, where kinds differ."""
     found: dict[str, str] = {}
-    for (container, _), numbered in tracks.items():
+    for (container, *_), numbered in tracks.items():
         kinds = _kinds(model, container)
         seen: set[Any] = set()
         for path, slot in numbered:
@@ -64,9 +65,9 @@ def slots_after(
     Raises:
         SubjectError: no layer that writes to the cache would stay.
     """
-    for (container, _), numbered in tracks.items():
+    for (container, within, name), numbered in tracks.items():
         entries = list(model.get_submodule(container)._modules)
-        gone_entries = [place for place, name in enumerate(entries) if name in dropped.get(container, ())]
+        gone_entries = [place for place, entry in enumerate(entries) if entry in dropped.get(container, ())]
         prefix = f"{container}." if container else ""
         stay: list[tuple[str, int, int]] = []
         gone: list[tuple[str, int, int]] = []
@@ -82,7 +83,7 @@ def slots_after(
                 mend="keep one of its blocks or attentions: a lower sparsity, or exclude=[...]",
             )
         kinds = _kinds(model, container)
-        firsts = {path for path in pinned(model, {(container, ""): numbered}) if kinds}
+        firsts = {path for path in pinned(model, {(container, within, name): numbered}) if kinds}
         if not firsts.isdisjoint(path for path, _, _ in gone):
             raise SubjectError(
                 "the first layer of a kind would leave a hole in the cache, whose length is read from it",
@@ -93,4 +94,4 @@ def slots_after(
         for path, slot, place in stay:
             new = slot - sum(g < place for g in gone_entries) - sum(hole < slot for hole in holes)
             if new != slot:
-                yield Mend(path, "layer_idx", new)
+                yield Mend(path, name, new)

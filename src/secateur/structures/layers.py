@@ -20,9 +20,7 @@ from secateur.core import (
     SubjectError,
 )
 from secateur.graph import (
-    Layers as Found,
-)
-from secateur.graph import (
+    LayerUnits,
     Removal,
     Unit,
     forget,
@@ -92,7 +90,7 @@ class Layers(Structure):
             SubjectError: no module; no example; it holds masks; it does not run on the example; it has no such layers.
         """
         seeing = self if example is None else self.seeing(on(example))
-        found: Found = sight_of(seeing, subject).of(subject)
+        found: LayerUnits = sight_of(seeing, subject).of(subject)
         offered, skipped = self._offered(subject, found)
         if not offered:
             raise _nothing_to_skip(subject, skipped)
@@ -107,7 +105,7 @@ class Layers(Structure):
             BudgetError: fewer would stay than the floor of a group.
         """
         sight = sight_of(self, subject)
-        found: Found = sight.of(subject)
+        found: LayerUnits = sight.of(subject)
         offered, _ = self._offered(subject, found)
         gone = _gone(offered, choice.keep.masks)
         if not gone:
@@ -127,7 +125,7 @@ class Layers(Structure):
         forget(done.gone, subject)
         return subject, done.plan
 
-    def _offered(self, subject: nn.Module, found: Found) -> tuple[dict[str, list[Unit]], dict[str, str]]:
+    def _offered(self, subject: nn.Module, found: LayerUnits) -> tuple[dict[str, list[Unit]], dict[str, str]]:
         """The units by the names of their groups, and what is left out and why."""
         fixed = pinned(subject, tracks_of(subject, found.containers)) if "sublayers" in self.kinds else {}
         offered: dict[str, list[Unit]] = {}
@@ -200,7 +198,7 @@ def _leaves(model: nn.Module) -> dict[str, Group]:
     return found
 
 
-def _totals(model: nn.Module, found: Found, offered: Mapping[str, list[Unit]]) -> dict[str, Any]:
+def _totals(model: nn.Module, found: LayerUnits, offered: Mapping[str, list[Unit]]) -> dict[str, Any]:
     """Costs in closed form: what does not run costs nothing, and tensors go when all their names do."""
     tensors = names_by_tensor(model)
 
