@@ -60,7 +60,7 @@ def test_every_single_unit_can_go(name):
 
 
 @pytest.mark.parametrize("name", MANY)
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(data=st.data())
 def test_any_units_can_go_together(name, data):
     units = data.draw(st.lists(st.sampled_from(units_of(name)), min_size=1, unique=True))
