@@ -33,7 +33,8 @@ def prune(
         typer.Option(
             "--structure",
             help='Instead of the method\'s own. Masked: "weights", "2:4", "4x4". Cut out: "channels" for all coupled '
-            'units, or some kinds of them: "heads", "hidden", "heads,hidden".',
+            'units, or some kinds of them: "heads", "hidden", "heads,hidden"; "layers" for whole residual blocks, '
+            '"sublayers" for their parts.',
         ),
     ] = None,
     set: Annotated[

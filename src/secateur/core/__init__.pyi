@@ -3,6 +3,9 @@ from .clock import Clock as Clock
 from .clock import Point as Point
 from .count import count as count
 from .count import kept_count as kept_count
+from .depth import Drop as Drop
+from .depth import Skip as Skip
+from .depth import Skipped as Skipped
 from .errors import (
     BudgetError as BudgetError,
 )

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.parametrize import is_parametrized
 
 from .attention import CutAttention
+from .depth import Drop, Skip
 from .errors import CheckpointError
 from .files import MOST_ELEMENTS, shape_of
 from .masks import MASK_SUFFIX, attach_mask_, owner_of
@@ -204,8 +205,8 @@ def _mend_recurrent_(module: nn.RNNBase) -> None:
         module.flatten_parameters()
 
 
-Action = Mask | Resize | Mend
-_KINDS: dict[str, type[Action]] = {"mask": Mask, "resize": Resize, "mend": Mend}
+Action = Mask | Resize | Mend | Skip | Drop
+_KINDS: dict[str, type[Action]] = {"mask": Mask, "resize": Resize, "mend": Mend, "skip": Skip, "drop": Drop}
 
 
 @dataclass(frozen=True)
@@ -215,8 +216,15 @@ class Plan:
     actions: tuple[Action, ...] = ()
 
     def __add__(self, other: "Plan") -> "Plan":
-        merged = {_subject(a): a for a in (*self.actions, *other.actions)}  # the last size of a tensor is its size
-        return Plan(tuple(merged.values()))
+        done: list[Action] = []
+        merged: dict[tuple[str, str], Action] = {}
+        for action in (*self.actions, *other.actions):
+            if isinstance(action, Drop):  # names mean other things after it, so nothing is merged across
+                done += [*merged.values(), action]
+                merged = {}
+            else:
+                merged[_subject(action)] = action  # the last size of a tensor is its size
+        return Plan((*done, *merged.values()))
 
     def replay_(self, model: nn.Module) -> None:
         """Do it again, in place, on a fresh model of the same architecture (on any device, meta included).
@@ -274,12 +282,29 @@ def _action(entry: object) -> Action:
             sizes = value if isinstance(value, list) else [value]
             if all(map(_is_size, sizes)) and _is_name(attribute):
                 return Mend(module, attribute, tuple(value) if isinstance(value, list) else value)
+        case {"do": "drop", "container": str(container), "entries": list(entries), **rest} if not rest:
+            if all(isinstance(name, str) for name in entries):
+                return Drop(container, tuple(entries))
+        case {
+            "do": "skip",
+            "module": str(module),
+            "gives": list(gives),
+            "alone": bool(alone),
+            "zeros": bool(zeros),
+            **rest,
+        } if not rest:
+            if all(map(_is_place, gives)) and (len(gives) == 1 or not alone):
+                return Skip(module, tuple(gives), alone, zeros)
     raise _damaged(entry)
 
 
 def _is_name(attribute: str) -> bool:
     parts = attribute.split(".")
     return len(parts) <= 2 and all(part.isidentifier() and not part.startswith("_") for part in parts)
+
+
+def _is_place(value: object) -> bool:
+    return value is None or (_is_size(value) if type(value) is int else isinstance(value, str))
 
 
 def _is_size(value: object) -> bool:

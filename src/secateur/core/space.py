@@ -134,7 +134,8 @@ class Group:
         runtime: the units exist only while the model runs (tokens): counts are decided here, a `Route` picks there.
         labels: one integer per unit (the class of a sample), if there are any.
         members: where the units lie, if they are slices of several tensors that go together (channels, heads).
-        kind: what the units are, in a word: "channels", "heads"; empty where the structure says it.
+        inside: for units that are whole modules (layers), the tensors of each as groups of weights.
+        kind: what the units are, in a word: "channels", "heads", "blocks"; empty where the structure says it.
         parent: the group of the unrefined space that this one is a part of, and
         index: which of the parent's units (flat) these are.
     """
@@ -150,6 +151,7 @@ class Group:
     runtime: bool = False
     labels: Tensor | None = None
     members: tuple[Member, ...] = ()
+    inside: tuple[tuple["Group", ...], ...] = ()
     kind: str = ""
     parent: str | None = None
     index: Tensor | None = None
@@ -163,6 +165,11 @@ class Group:
     def lane(self) -> int:
         """Number of units in a lane."""
         return self.size // self.lanes
+
+    @property
+    def leaves(self) -> tuple["Group", ...]:
+        """The groups of weights that its units are made of, which may repeat: itself, where it is one."""
+        return tuple(m.group for m in self.members) or tuple(leaf for unit in self.inside for leaf in unit) or (self,)
 
     @property
     def weight(self) -> Float[Tensor, "out in"]:
@@ -223,11 +230,11 @@ class Space:
         return {g.name: g for g in self.groups}
 
     def leaves(self) -> "Space":
-        """The groups with coupled ones replaced by their parameters, each once: what statistics are collected of."""
+        """The groups with those of several tensors replaced by their parameters: what statistics are collected of."""
         found: dict[str, Group] = {}
         for group in self.groups:
-            for leaf in [m.group for m in group.members] or [group]:
-                if not group.members or (leaf.site is not None and isinstance(leaf.site.tensor, nn.Parameter)):
+            for leaf in group.leaves:
+                if leaf is group or (leaf.site is not None and isinstance(leaf.site.tensor, nn.Parameter)):
                     found.setdefault(leaf.name, leaf)
         return Space(tuple(found.values()), self.skipped)
 

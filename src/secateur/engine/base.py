@@ -27,7 +27,7 @@ _MOST_LAYERS, _MOST_LABELS, _MOST_SIZE, _DEEPEST = 1_000, 100_000, 1 << 40, 40
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
-    """How to build this architecture again, as plain data."""
+    """How to build this architecture again, as plain data; a config of transformers stands in a file of its own."""
     name = builtin_name(model)
     if name is not None:
         return {"kind": "builtin", "name": name}
@@ -41,6 +41,23 @@ def describe(model: nn.Module) -> dict[str, Any]:
     if tree is not None:
         return {"kind": "torch", "tree": tree}
     return {"kind": "factory", "class": f"{module}.{type(model).__qualname__}"}
+
+
+def describe_dense(model: nn.Module) -> dict[str, Any]:
+    """`describe`, with the config, for a model that is cut afterwards: its own config may then tell of fewer layers."""
+    found = describe(model)
+    return found | {"config": _config(model)} if found["kind"] == "transformers" else found
+
+
+def as_saved(base: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """A description from before a cut, without a config that is still the model's own."""
+    same = "config" in base and describe(model).get("kind") == "transformers" and base["config"] == _config(model)
+    return {key: value for key, value in base.items() if key != "config" or not same}
+
+
+def _config(model: nn.Module) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(model.config.to_json_string())  # type: ignore[union-attr, operator]
+    return config
 
 
 def save_base(model: nn.Module, folder: Path) -> None:
@@ -78,14 +95,14 @@ def build(base: object, folder: Path, files: Collection[str]) -> nn.Module:
 
 
 def _build(base: object, folder: Path, files: Collection[str]) -> nn.Module:
-    _check_sizes(base, _MOST_LAYERS)
+    _check_sizes({k: v for k, v in base.items() if k != "config"} if isinstance(base, dict) else base, _MOST_LAYERS)
     match base:
         case {"kind": "builtin", "name": str(name)}:
             return builtin_model(name)
         case {"kind": "torch", "tree": dict(tree)}:
             return _grow(tree)
-        case {"kind": "transformers", "class": str(name)}:
-            return _transformers(name, folder, files)
+        case {"kind": "transformers", "class": str(name), **rest}:
+            return _transformers(name, folder, files, rest.get("config"))
         case {"kind": "timm", "name": str(name), **rest}:
             return _timm(name, rest.get("num_classes"))
         case {"kind": "factory", "class": str(name)}:
@@ -101,7 +118,8 @@ def _build(base: object, folder: Path, files: Collection[str]) -> nn.Module:
     )
 
 
-def _transformers(name: str, folder: Path, files: Collection[str]) -> nn.Module:
+def _transformers(name: str, folder: Path, files: Collection[str], dense: Any) -> nn.Module:
+    """The class with the config of before the cut, where the description has one, else with that of the folder."""
     require("transformers", extra="llm", where=str(folder))
     import transformers
 
@@ -111,7 +129,11 @@ def _transformers(name: str, folder: Path, files: Collection[str]) -> nn.Module:
             f"transformers has no model class {name!r}", where=str(folder), mend="install the version that saved it"
         )
     _check_config(folder, files)
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if dense is None:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    else:
+        _check_entries(dense, folder / "secateur.json")
+        config = transformers.CONFIG_MAPPING[dense["model_type"]].from_dict(dense)
     model = cls(config)
     if "generation_config.json" in files:
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
@@ -123,7 +145,10 @@ def _check_config(folder: Path, files: Collection[str]) -> None:
     file = folder / "config.json"
     if file.name not in files:
         raise CheckpointError("there is no config.json", where=str(folder), mend="restore the folder")
-    config = json.loads(read_small(file, MOST_JSON), object_pairs_hook=once)
+    _check_entries(json.loads(read_small(file, MOST_JSON), object_pairs_hook=once), file)
+
+
+def _check_entries(config: object, file: Path) -> None:
     _check_sizes(config, _MOST_LABELS)
     for key, value in _entries(config):
         if str(key).endswith("_implementation") and "/" in json.dumps(value):

@@ -65,7 +65,7 @@ def decide(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: Wanted 
             choice = fitted(
                 space, cost, lambda share: _select(space, recipe, replace(move, sparsity=share), stats, score)
             )
-    _check_collapse(choice.keep, recipe, move)
+    _check_collapse(choice.keep, space, recipe, move)
     return choice
 
 
@@ -96,7 +96,7 @@ def _counts(space: Space, recipe: Recipe, move: Move, stats: Stats) -> tuple[Spa
 def _scores(space: Space, score: Score, stats: Stats) -> dict[str, Tensor]:
     found = {}
     for group in (g for g in space if not g.runtime):
-        values = of_units(score)(group, stats)
+        values = of_units(score, group)(group, stats)
         if values.shape != group.shape:
             raise RecipeError(
                 f"{type(score).__name__} gave scores of shape {tuple(values.shape)} for units of {group.shape}",
@@ -112,8 +112,7 @@ def _check_finite(group: Group, values: Tensor, name: str) -> None:
     if torch.isfinite(values.sum()) or torch.isfinite(values).all():  # the sum is cheap, and finite unless it overflows
         return
     bad = int((~torch.isfinite(values)).sum())
-    tensors = [m.group for m in group.members] or [group]
-    broken = [t.name for t in tensors if t.site is not None and not torch.isfinite(t.weight).all()]
+    broken = [t.name for t in group.leaves if t.site is not None and not torch.isfinite(t.weight).all()]
     weights = broken and f"{name} on group {group.name!r}, tensor {broken[0]!r}"
     raise NumericsError(
         f"{bad} of {values.numel()} scores are NaN or infinite" + (": so are weights" if weights else ""),
@@ -183,10 +182,11 @@ def _solve(space: Space, recipe: Recipe, move: Move, stats: Stats) -> Choice:
     return Choice(Keep(masks).coarsened(refined, space), values)
 
 
-def _check_collapse(keep: Keep, recipe: Recipe, move: Move) -> None:
-    if keep.collapsed and not recipe.allow_collapse:
+def _check_collapse(keep: Keep, space: Space, recipe: Recipe, move: Move) -> None:
+    collapsed = [name for name in keep.collapsed if not space[name].inside]  # without whole layers, the rest still runs
+    if collapsed and not recipe.allow_collapse:
         raise BudgetError(
-            f"nothing would stay of {len(keep.collapsed)} groups at a sparsity of {move.sparsity}",
-            where=f"layer collapse in {', '.join(keep.collapsed[:5])}",
+            f"nothing would stay of {len(collapsed)} groups at a sparsity of {move.sparsity}",
+            where=f"layer collapse in {', '.join(collapsed[:5])}",
             mend="lower the sparsity, use a floor (WithFloor, Lamp), or set allow_collapse=True",
         )

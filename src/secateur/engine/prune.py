@@ -35,7 +35,7 @@ from secateur.recovery import FineTune
 from secateur.runtime import channel_multiple
 from secateur.schedules import OneShot
 
-from .base import describe
+from .base import describe_dense
 from .checkpoint import load, load_keep, read_manifest
 from .latency import MeasuredLatency
 from .measure import measure, sparsity_report
@@ -80,7 +80,7 @@ def prune(
             structures that cut: `macs=0.5` halves the multiplications of the example. Met within 1 % or as near as
             whole units allow.
         task: data, loss and metrics; needed by everything that trains, measures or looks at data.
-        structure: instead of the method's own: an object, or "2:4", "4x4", "channels", "heads".
+        structure: instead of the method's own: an object, or "2:4", "4x4", "channels", "heads", "layers".
         heal: epochs of fine-tuning in each leg, or a `FineTune`; instead of the method's own.
         recovery: instead of the method's own: objects, or a text such as "fine-tune+distill(weight=0.7)", or "none".
         example: a batch or inputs to count MACs with, and on which structures that cut find what is coupled; by
@@ -157,7 +157,7 @@ class _Job:
         self.recipe = seeing(self.recipe, self.subject, self.task, self.example)
         self.space: Space = self.recipe.structure.find(self.subject)
         self.target = implied_target(self.recipe, self.space, sparsity, cost)
-        self.base = describe(self.subject) if self.recipe.structure.cuts else None
+        self.base = describe_dense(self.subject) if self.recipe.structure.cuts else None
         self.schedule: Schedule = self.recipe.schedule or OneShot()
         self.finetune = next((r for r in self.recipe.recovery if isinstance(r, FineTune)), None)
         self.trains = self.finetune is not None and isinstance(self.subject, nn.Module)

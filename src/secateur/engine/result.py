@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from secateur._version import __version__
 from secateur.core import Keep, Plan, Recipe
 
-from .base import describe, save_base
+from .base import as_saved, describe, save_base
 from .checkpoint import save_keep, save_tensors, write_folder, write_manifest
 from .environment import versions
 
@@ -75,7 +75,8 @@ class Result:
             "curve": self.curve,
         }
         if isinstance(self.subject, nn.Module):
-            manifest |= {"subject": "module", "base": self.base or describe(self.subject)}
+            base = describe(self.subject) if self.base is None else as_saved(self.base, self.subject)
+            manifest |= {"subject": "module", "base": base}
             manifest["aliases"] = save_tensors(folder, self.subject, self.masks)
             manifest["keep"] = {name: list(mask.shape) for name, mask in self.masks.items()}
             if self.keep is not None and not self.masks:

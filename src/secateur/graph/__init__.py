@@ -1,28 +1,43 @@
-"""Which slices of which tensors are coupled, and how they are cut: capture, labels, families, surgery, proof."""
+"""What goes together in a model, slices of tensors or whole layers, and how it is cut: capture, surgery, proof."""
 
 from .capture import capture
 from .coupling import Coupling, Family, Tag
 from .find import couple
+from .layers import LayerUnits, layers_of
 from .masked import masked_outputs
 from .proof import otherwise, proven_cut_
+from .removal import Removal, products, removal
+from .residual import Unit
+from .shorten import shorten_
+from .slots import pinned, tracks_of
 from .subject import check_subject
-from .surgery import Cut, Surgery, cut_, follow, follow_
+from .surgery import Cut, Surgery, cut_, follow, follow_, forget
 from .tied import names_by_tensor
 
 __all__ = [
     "Coupling",
     "Cut",
     "Family",
+    "LayerUnits",
+    "Removal",
     "Surgery",
     "Tag",
+    "Unit",
     "capture",
     "check_subject",
     "couple",
     "cut_",
     "follow",
     "follow_",
+    "forget",
+    "layers_of",
     "masked_outputs",
     "names_by_tensor",
     "otherwise",
+    "pinned",
+    "products",
     "proven_cut_",
+    "removal",
+    "shorten_",
+    "tracks_of",
 ]

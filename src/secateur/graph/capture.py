@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from secateur.core.errors import SubjectError, does_not_run
 
-from .ir import Graph, Node, Ref, Value, mapped
+from .ir import Graph, ModuleCall, Node, Place, Ref, Value, mapped
 from .swap import swap_
 from .switches import all_experts_alike, without_cache
 from .tap import Tap
@@ -31,6 +31,7 @@ class Recorder(Tap):
         super().__init__(model)
         self.graph = Graph()
         self._known: dict[int, tuple[Callable[[], Tensor | None], int]] = {}
+        self._begun: list[int] = []
 
     def register(self, tensor: Tensor, kind: str, name: str | None = None) -> int:
         """The value of a tensor that is there before the pass; one tensor under two names is one value."""
@@ -49,6 +50,36 @@ class Recorder(Tap):
         pointwise = torch.Tag.pointwise in getattr(func, "tags", ())
         self.graph.nodes.append(Node(op, taken[0], taken[1], outs, self.module, pointwise))
         return result
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        super()._enter(module, args)
+        self._begun.append(len(self.graph.nodes))
+
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if self._begun:
+            begin, arguments = self._begun.pop(), {**dict(enumerate(args)), **kwargs}
+            given = {place: number for place, held in arguments.items() if (number := self._number(held)) is not None}
+            gave, back = self._given_back(output, arguments)
+            alone = not isinstance(output, tuple)
+            call = ModuleCall(self.module, begin, len(self.graph.nodes), given, gave, back, alone)
+            self.graph.calls.append(call)
+        super()._leave(module, args, kwargs, output)
+
+    def _given_back(
+        self, output: Any, arguments: Mapping[Place, Any]
+    ) -> tuple[tuple[int | None, ...] | None, tuple[Place | None, ...]]:
+        things = output if type(output) is tuple else (output,)
+        back = tuple(
+            next((place for place, held in arguments.items() if held is thing), None) if thing is not None else None
+            for thing in things
+        )
+        plain = all(t is None or isinstance(t, Tensor) or p is not None for t, p in zip(things, back, strict=True))
+        return (tuple(map(self._number, things)) if plain else None), back
+
+    def _number(self, thing: Any) -> int | None:
+        """The value that a tensor is known as."""
+        known = self._known.get(id(thing)) if isinstance(thing, Tensor) else None
+        return known[1] if known is not None and known[0]() is thing else None
 
     def _reference(self, leaf: Any) -> Any:
         return Ref(self._value(leaf, "constant")) if isinstance(leaf, Tensor) else leaf

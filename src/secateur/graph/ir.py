@@ -46,11 +46,39 @@ class Node:
     pointwise: bool = False
 
 
+Place = int | str
+"""An argument of a call: its position, or its keyword."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleCall:
+    """One call of a module.
+
+    Attributes:
+        module: its dotted path.
+        begin, end: numbers of the nodes that ran in it, `begin <= node < end`.
+        given: the tensors among its arguments.
+        gave: what it gave back, one value for each thing; None for a thing that is no tensor. The whole is None
+            where it gave neither a tensor nor a plain tuple of tensors, Nones and arguments.
+        back: for each of these things, the argument that it is, if it is one.
+        alone: whether it gave that one thing without a tuple around it.
+    """
+
+    module: str
+    begin: int
+    end: int
+    given: Mapping[Place, int]
+    gave: tuple[int | None, ...] | None
+    back: tuple[Place | None, ...]
+    alone: bool
+
+
 @dataclass
 class Graph:
     """Nodes in the order in which they ran.
 
     Attributes:
+        calls: of modules, in the order in which they ended.
         outputs: values that the model gives back.
         coarsest: machine epsilon of the coarsest floating point numbers that the pass computes with.
         rung: which step of the ladder recorded it: "fake tensors" or "real tensors".
@@ -58,6 +86,7 @@ class Graph:
 
     values: list[Value] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
+    calls: list[ModuleCall] = field(default_factory=list)
     outputs: tuple[int, ...] = ()
     coarsest: float = 0.0
     rung: str = "fake tensors"

@@ -1,5 +1,6 @@
 """Cuts a model: every tensor by index, every size that Python keeps, and what optimizers remember."""
 
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -128,6 +129,15 @@ def _lengths(coupling: Coupling, named: Mapping[str, Tensor], kept: Mapping[str,
 
 _CUTS = WeakIdKeyDictionary()
 """Cuts by the tensor that was cut, as long as somebody still holds it: an optimizer that does not know of it yet."""
+_GONE = WeakIdKeyDictionary()
+"""Tensors that are no longer in a model, with that model, weakly."""
+
+
+def forget(tensors: Iterable[Tensor], model: nn.Module) -> None:
+    """Let optimizers of a model drop tensors that it lost, and what they remember of them, at their next step."""
+    for tensor in tensors:
+        _GONE[tensor] = weakref.ref(model)
+    _hook()
 
 
 def follow(cuts: Iterable[Cut]) -> None:
@@ -150,6 +160,21 @@ def follow_(optimizer: torch.optim.Optimizer) -> None:
                 if state is not None:
                     optimizer.state[new] = {key: _sliced(value, shape, kept) for key, value in state.items()}
                 group["params"][place] = parameter = new
+    _drop_gone_(optimizer)
+
+
+def _drop_gone_(optimizer: torch.optim.Optimizer) -> None:
+    """Drop what the models of an optimizer lost; a layer that somebody took out to train it elsewhere stays there."""
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    numbers = {id(p) for p in held}
+    models = {id(model): model for p in held if p in _GONE and (model := _GONE[p]()) is not None}
+    own = {n for n, model in models.items() if any(id(p) in numbers for p in model.parameters())}
+    for group in optimizer.param_groups:
+        gone = [p for p in group["params"] if p in _GONE and id(_GONE[p]()) in own]
+        for parameter in gone:
+            optimizer.state.pop(parameter, None)
+        left = {id(p) for p in gone}
+        group["params"][:] = [p for p in group["params"] if id(p) not in left]
 
 
 def _sliced(value: Any, shape: tuple[int, ...], kept: Mapping[int, Tensor]) -> Any:

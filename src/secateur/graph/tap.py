@@ -99,7 +99,7 @@ class Tap:
     def open(self) -> Iterator[None]:
         """While it lasts, every operation of this thread comes by."""
         entered = hooks.register_module_forward_pre_hook(self._enter)
-        left = hooks.register_module_forward_hook(self._leave)
+        left = hooks.register_module_forward_hook(self._leave, with_kwargs=True)
         fused = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
         try:
@@ -109,11 +109,12 @@ class Tap:
             torch.backends.mha.set_fastpath_enabled(fused)
             entered.remove()
             left.remove()
+            hooks._global_forward_hooks_with_kwargs.pop(left.id, None)  # torch leaves that behind
 
     def _enter(self, module: nn.Module, _args: Any) -> None:
         self._stack.append(self._paths.get(id(module), self._stack[-1]))
 
-    def _leave(self, _module: nn.Module, _args: Any, _output: Any) -> None:
+    def _leave(self, _module: nn.Module, _args: Any, _kwargs: Any, _output: Any) -> None:
         if len(self._stack) > 1:
             self._stack.pop()
 

@@ -93,8 +93,3 @@ class Coupled(Score):
                 mend="add roles, or count biases",
             )
         return normalized(combined(torch.stack(values), self.over), self.normalize)
-
-
-def of_units(score: Score) -> Score:
-    """A score that can be asked about coupled units: itself if it knows them, else with the usual settings."""
-    return score if getattr(score, "knows_coupled", False) or isinstance(score, Coupled) else Coupled(score)

@@ -12,6 +12,8 @@ from secateur.core import Group, Score, Stats
 class Random(Score):
     """Uniform draws, from the run's seed and the group's name."""
 
+    knows_whole = True
+
     def __call__(self, group: Group, stats: Stats) -> Tensor:
         draw = torch.rand(group.shape, generator=stats.rng(group, f"random score {stats.step}"))
         return draw if group.site is None else draw.to(group.site.tensor.device)

@@ -1,8 +1,9 @@
 """What may go: structures find the space of units on a subject, and carry a choice out."""
 
 from .channels import Channels
+from .layers import Layers
 from .parse import structure
 from .samples import Samples
 from .weights import NM, Blocks, Weights
 
-__all__ = ["NM", "Blocks", "Channels", "Samples", "Weights", "structure"]
+__all__ = ["NM", "Blocks", "Channels", "Layers", "Samples", "Weights", "structure"]

@@ -1,6 +1,5 @@
 """Coupled units: channels, heads, hidden units, widths. They are cut: the model becomes smaller and runs faster."""
 
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,14 +18,12 @@ from secateur.core import (
     Site,
     Space,
     Structure,
-    SubjectError,
-    first_call,
-    masks_of,
 )
-from secateur.graph import Coupling, Family, check_subject, couple, cut_, follow, otherwise, proven_cut_
+from secateur.graph import Coupling, Family, couple, cut_, follow, otherwise, proven_cut_
+
+from .sight import Call, Sight, on, sight_of
 
 Patterns = tuple[str, ...]
-Call = Callable[[Any], Any]
 KINDS = ("channels", "hidden", "heads", "kv-groups", "head-dims", "groups", "experts")
 
 
@@ -66,7 +63,7 @@ class Channels(Structure):
 
     def seeing(self, call: Call | None) -> "Channels":
         made = replace(self)
-        object.__setattr__(made, "_sight", None if call is None else _Sight(call))
+        object.__setattr__(made, "_sight", None if call is None else Sight(call, couple))
         return made
 
     def find(self, subject: Any, example: Any = None) -> Space:
@@ -78,8 +75,8 @@ class Channels(Structure):
         Raises:
             SubjectError: no module; no example; it holds masks; it does not run on the example.
         """
-        seeing = self if example is None else self.seeing(_on(example))
-        coupling = seeing._coupling(subject)
+        seeing = self if example is None else self.seeing(on(example))
+        coupling: Coupling = sight_of(seeing, subject).of(subject)
         named = dict((*subject.named_parameters(), *subject.named_buffers()))
         groups = [_group(f, named, self) for f in coupling.families if self._offers(f)]
         left = {f.name: "excluded" for f in coupling.families if not self._offers(f)}
@@ -103,13 +100,13 @@ class Channels(Structure):
 
         New values are written before the cut, which is then proven against the model that has them.
         """
-        coupling = self._coupling(subject)
+        sight = sight_of(self, subject)
+        coupling: Coupling = sight.of(subject)
         gone = coupling.gone(choice.keep.masks)
         if not gone.any():
             return subject, Plan()
-        sight = self._sight_of(subject)
         real = not any(p.is_meta for p in subject.parameters())
-        with _written(subject, choice.values):
+        with written(subject, choice.values):
             if self.verify and real:
                 surgery = proven_cut_(subject, (sight.call, otherwise(sight.call)), coupling, gone)
             else:
@@ -125,30 +122,9 @@ class Channels(Structure):
             return False
         return any(fnmatch(name, p) for name in names for p in self.include)
 
-    def _sight_of(self, subject: Any) -> "_Sight":
-        check_subject(subject)
-        sight: _Sight | None = getattr(self, "_sight", None)
-        if sight is None:
-            raise SubjectError(
-                "there is no example to run the model on, and coupled units are found by running it",
-                where=f"Channels on {type(subject).__name__}",
-                mend="pass example=inputs (or a task) to sc.prune; on the command line, --input 1,3,32,32 or --task",
-            )
-        return sight
-
-    def _coupling(self, subject: Any) -> Coupling:
-        sight = self._sight_of(subject)
-        if masks_of(subject):
-            raise SubjectError(
-                "the model has masks, whose shapes a cut would change",
-                where=next(iter(masks_of(subject))),
-                mend="fold them in first: sc.core.remove_masks_(model)",
-            )
-        return sight.coupling(subject)
-
 
 @contextmanager
-def _written(subject: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+def written(subject: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
     """New values in the subject's tensors, in place; the old ones come back where what follows fails."""
     tensors = {name: subject.get_parameter(name).detach() for name in values}
     before = {name: tensor.clone() for name, tensor in tensors.items()}
@@ -160,27 +136,6 @@ def _written(subject: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]
         for name, tensor in tensors.items():
             tensor.copy_(before[name])
         raise
-
-
-class _Sight:
-    """An example, and what was found with it on models that are still as they were then."""
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self._found: weakref.WeakKeyDictionary[nn.Module, tuple[Any, Coupling]] = weakref.WeakKeyDictionary()
-
-    def coupling(self, model: nn.Module) -> Coupling:
-        """The families of a model as it is now."""
-        state = tuple((n, id(p), tuple(p.shape)) for n, p in model.named_parameters(remove_duplicate=False))
-        known = self._found.get(model)
-        if known is None or known[0] != state:
-            known = (state, couple(model, self.call))
-            self._found[model] = known
-        return known[1]
-
-
-def _on(example: Any) -> Call:
-    return lambda model: first_call(model, example)
 
 
 def _group(family: Family, named: Mapping[str, Tensor], structure: Channels) -> Group:

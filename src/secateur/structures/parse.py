@@ -5,6 +5,7 @@ import re
 from secateur.core import RecipeError, Structure
 
 from .channels import KINDS, Channels
+from .layers import Layers
 from .weights import NM, Blocks, Weights
 
 
@@ -13,7 +14,7 @@ def structure(text: str) -> Structure:
 
     Args:
         text: "weights", "N:M" such as "2:4", "RxC" such as "4x1" for blocks, "channels" for all coupled units, or some
-            kinds of them: "heads", "heads,hidden".
+            kinds of them: "heads", "heads,hidden"; "layers" for whole blocks, "sublayers" for the parts of them.
 
     Raises:
         RecipeError: it names none.
@@ -23,6 +24,8 @@ def structure(text: str) -> Structure:
         return Weights()
     if text == "channels":
         return Channels()
+    if text in ("layers", "sublayers"):
+        return Layers(kinds=("sublayers",) if text == "sublayers" else ("blocks",))
     kinds = tuple(part.strip() for part in text.split(","))
     if all(kind in KINDS for kind in kinds):
         return Channels(kinds=kinds)
@@ -33,5 +36,5 @@ def structure(text: str) -> Structure:
     raise RecipeError(
         f"{text!r} names no structure",
         where="structure",
-        mend='write "weights", "2:4", "4x4", "channels" or "heads,hidden"',
+        mend='write "weights", "2:4", "4x4", "channels", "heads,hidden" or "layers"',
     )
