@@ -5,6 +5,7 @@ from .fixed import Fixed
 from .floor import WithFloor
 from .global_ import Global
 from .isomorphic import Isomorphic
+from .knapsack import Knapsack
 from .lamp import Lamp
 from .layer_rates import LayerRates
 from .random_graph import ER, ERK
@@ -16,6 +17,7 @@ __all__ = [
     "Fixed",
     "Global",
     "Isomorphic",
+    "Knapsack",
     "Lamp",
     "LayerRates",
     "Uniform",

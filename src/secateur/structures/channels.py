@@ -40,6 +40,7 @@ class Channels(Structure):
         floor: fewest units that stay in each group.
         multiple: of which the number that stays is a multiple, where the group is large enough.
         verify: whether every cut is proven on the example before it counts; one that is not is undone.
+        streams: whether units may go that are written to again after they were read, as in residual streams.
 
     Raises:
         RecipeError: an unknown kind; nothing would have to stay.
@@ -51,6 +52,7 @@ class Channels(Structure):
     floor: int = 1
     multiple: int = 1
     verify: bool = True
+    streams: bool = True
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.kinds if kind not in KINDS]
@@ -117,7 +119,7 @@ class Channels(Structure):
         return subject, surgery.plan
 
     def _offers(self, family: Family) -> bool:
-        if self.kinds and family.kind not in self.kinds:
+        if (self.kinds and family.kind not in self.kinds) or (not self.streams and _is_stream(family)):
             return False
         names = {family.name, *(m.name for m in family.members), *(m.name.rpartition(".")[0] for m in family.members)}
         if any(fnmatch(name, p) for name in names for p in self.exclude):
@@ -180,6 +182,13 @@ class _Sight:
 
 def _on(example: Any) -> Call:
     return lambda model: first_call(model, example)
+
+
+def _is_stream(family: Family) -> bool:
+    """Whether anything makes its units after something has read them; members come in the order of the pass."""
+    roles = [{r.value for r in m.roles} for m in family.members]
+    read = next((i for i, r in enumerate(roles) if r == {"consumer"}), len(roles))
+    return any("producer" in r for r in roles[read:])
 
 
 def _group(family: Family, named: Mapping[str, Tensor], structure: Channels) -> Group:
