@@ -142,7 +142,7 @@ def _listening(model: nn.Module, group: Group, listen: Callable[[Group, Any], No
         )
 
     def hook(_: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
-        listen(group, Forward(*view(inputs[0].detach(), outputs.detach())))
+        listen(group, Forward(*view(inputs[0].detach(), outputs.detach()), samples=len(outputs)))
 
     handle = module.register_forward_hook(hook)
     try:

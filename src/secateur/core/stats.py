@@ -22,10 +22,11 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Forward:
-    """A group's module ran: its input tokens, pad tokens left out."""
+    """A group's module ran: its input tokens, pad tokens left out; sample by sample, equally many of each."""
 
     inputs: Float[Tensor, "tokens in"]
     outputs: Float[Tensor, "tokens out"]
+    samples: int = 1
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from .distill import Distill
 from .finetune import FineTune, lr_at, optimizer_for
 from .group_sparsity import GroupSparsity
 from .inner_distill import InnerDistill
+from .rescale import RescaleKept
 
 __all__ = [
     "Distill",
@@ -12,6 +13,7 @@ __all__ = [
     "GroupSparsity",
     "InnerDistill",
     "RecalibrateBN",
+    "RescaleKept",
     "lr_at",
     "optimizer_for",
     "recalibrate_bn_",

@@ -1,9 +1,10 @@
 """How much does each unit matter? One value per unit, higher = keep."""
 
+from .beta_rank import BetaRank
 from .coupled import Coupled, of_units
 from .custom import Custom
 from .gradients import GradientMagnitude, Taylor
 from .magnitude import Magnitude
 from .random import Random
 
-__all__ = ["Coupled", "Custom", "GradientMagnitude", "Magnitude", "Random", "Taylor", "of_units"]
+__all__ = ["BetaRank", "Coupled", "Custom", "GradientMagnitude", "Magnitude", "Random", "Taylor", "of_units"]
