@@ -24,6 +24,8 @@ Scores = Mapping[str, Tensor]
     expect=higher("overlap", by=0.1),
     differs="ResNet-20 on CIFAR-10, all 19 convolutions; for each seed two other batches; HRank (Lin et al., 2020) is "
     "the mean rank of a filter's maps after batch norm and ReLU",
+    finding="0.97 against 0.895: the order is clear, and on a trained ResNet-20 ranks of maps are steadier than was "
+    "expected, so that a lead of 0.1 would have been nearly all that is possible.",
 )
 def one_batch_is_enough(seed: int, method: str) -> dict[str, float]:
     """Of two batches of 128 images, the quarters of filters that score lowest overlap by 0.1 more than with HRank."""

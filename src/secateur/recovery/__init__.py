@@ -5,6 +5,7 @@ from .distill import Distill
 from .finetune import FineTune, lr_at, optimizer_for
 from .group_sparsity import GroupSparsity
 from .inner_distill import InnerDistill
+from .next_layer import NextLayer
 from .rescale import RescaleKept
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "FineTune",
     "GroupSparsity",
     "InnerDistill",
+    "NextLayer",
     "RecalibrateBN",
     "RescaleKept",
     "lr_at",

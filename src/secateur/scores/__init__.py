@@ -3,8 +3,19 @@
 from .beta_rank import BetaRank
 from .coupled import Coupled, of_units
 from .custom import Custom
+from .folded import FoldedNorm
 from .gradients import GradientMagnitude, Taylor
 from .magnitude import Magnitude
 from .random import Random
 
-__all__ = ["BetaRank", "Coupled", "Custom", "GradientMagnitude", "Magnitude", "Random", "Taylor", "of_units"]
+__all__ = [
+    "BetaRank",
+    "Coupled",
+    "Custom",
+    "FoldedNorm",
+    "GradientMagnitude",
+    "Magnitude",
+    "Random",
+    "Taylor",
+    "of_units",
+]

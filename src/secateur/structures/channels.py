@@ -22,7 +22,10 @@ from secateur.core import (
     first_call,
     masks_of,
 )
+from secateur.core.layers import Layer
 from secateur.graph import Coupling, Family, check_subject, couple, cut_, follow, otherwise, proven_cut_
+
+from .layers import layers_of
 
 Patterns = tuple[str, ...]
 Call = Callable[[Any], Any]
@@ -82,7 +85,8 @@ class Channels(Structure):
         seeing = self if example is None else self.seeing(_on(example))
         coupling = seeing._coupling(subject)
         named = dict((*subject.named_parameters(), *subject.named_buffers()))
-        groups = [_group(f, named, self) for f in coupling.families if self._offers(f)]
+        layers = layers_of(coupling.graph, named)
+        groups = [_group(f, named, layers, self) for f in coupling.families if self._offers(f)]
         left = {f.name: "excluded" for f in coupling.families if not self._offers(f)}
         params = sum(p.numel() for p in subject.parameters())
         size = sum(p.numel() * p.element_size() for p in subject.parameters())
@@ -151,7 +155,8 @@ class Channels(Structure):
 @contextmanager
 def _written(subject: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
     """New values in the subject's tensors, in place; the old ones come back where what follows fails."""
-    tensors = {name: subject.get_parameter(name).detach() for name in values}
+    named = dict((*subject.named_parameters(remove_duplicate=False), *subject.named_buffers(remove_duplicate=False)))
+    tensors = {name: named[name].detach() for name in values}
     before = {name: tensor.clone() for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
         tensor.copy_(values[name])
@@ -191,9 +196,15 @@ def _is_stream(family: Family) -> bool:
     return any("producer" in r for r in roles[read:])
 
 
-def _group(family: Family, named: Mapping[str, Tensor], structure: Channels) -> Group:
+def _group(family: Family, named: Mapping[str, Tensor], layers: Mapping[str, Layer], structure: Channels) -> Group:
     members = tuple(
-        Member(_rows(m.name, named[m.name], m.dim), m.dim, m.index, frozenset(r.value for r in m.roles))
+        Member(
+            _rows(m.name, named[m.name], m.dim),
+            m.dim,
+            m.index,
+            frozenset(r.value for r in m.roles),
+            layers.get(m.name),
+        )
         for m in family.members
         if m.name in named
     )
