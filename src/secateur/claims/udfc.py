@@ -21,6 +21,7 @@ _SPARSITY, _BITS = 0.2, 6
     against="plain",
     expect=higher("accuracy", by=0.1),
     differs="ResNet-20 on CIFAR-10, a fifth of the channels inside blocks; no data; for each seed 2,000 test images",
+    finding="80 % against 60 %, where the dense network has 92 %, with 81 % of the MACs.",
 )
 def the_next_layer_makes_up(seed: int, method: str) -> dict[str, float]:
     """Without data, it keeps 10 points more than the same cut without a repair."""
@@ -38,6 +39,7 @@ def the_next_layer_makes_up(seed: int, method: str) -> dict[str, float]:
     expect=higher("accuracy", by=0.05),
     differs="ResNet-20 on CIFAR-10, a fifth of the channels inside blocks and 6 bits for the convolutions of blocks, "
     "by output channel; no data; for each seed 2,000 test images",
+    finding="80 % against 59 %: 6 bits cost next to nothing, with or without a repair.",
 )
 def with_six_bits_as_well(seed: int, method: str) -> dict[str, float]:
     """With 6-bit weights on top, it keeps 5 points more than the same cut and the same grid without a repair."""
