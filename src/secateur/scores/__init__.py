@@ -7,8 +7,10 @@ from .folded import FoldedNorm
 from .gradients import GradientMagnitude, Taylor
 from .magnitude import Magnitude
 from .random import Random
+from .relevance import LRP
 
 __all__ = [
+    "LRP",
     "BetaRank",
     "Coupled",
     "Custom",
