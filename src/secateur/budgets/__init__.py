@@ -1,6 +1,7 @@
 """How much goes where? Counts that stay in every group, for one overall target."""
 
 from .cap import WithCap
+from .densities import Widths
 from .fixed import Fixed
 from .floor import WithFloor
 from .global_ import Global
@@ -22,6 +23,7 @@ __all__ = [
     "LayerRates",
     "Uniform",
     "UniformPlus",
+    "Widths",
     "WithCap",
     "WithFloor",
 ]

@@ -111,6 +111,7 @@ def _on_moons(seed: int, method: str) -> dict[str, float]:
     against="taylor",
     expect=higher("accuracy"),
     differs="64 units in each of three hidden layers for 1000; noise 0.15; for each seed one network and 10 draws",
+    finding="76 % against 65 %, and better in four of five networks; they differ more than the draws do.",
 )
 def beats_taylor_on_moons(seed: int, method: str) -> dict[str, float]:
     """With 5 samples of each moon, half of the hidden units gone, it keeps more accuracy than Taylor."""
@@ -122,6 +123,7 @@ def beats_taylor_on_moons(seed: int, method: str) -> dict[str, float]:
     against="gradient",
     expect=higher("accuracy"),
     differs="64 units in each of three hidden layers for 1000; noise 0.15; for each seed one network and 10 draws",
+    finding="76 % against 68 %, and better in four of five networks; they differ more than the draws do.",
 )
 def beats_gradients_on_moons(seed: int, method: str) -> dict[str, float]:
     """With 5 samples of each moon, half of the hidden units gone, it keeps more accuracy than gradients alone."""
@@ -133,6 +135,9 @@ def beats_gradients_on_moons(seed: int, method: str) -> dict[str, float]:
     against="taylor",
     expect=higher("accuracy", by=0.03),
     differs="ResNet-20 on CIFAR-10, one cut; for each seed another sample of each class and 2,000 test images",
+    finding="46 % against 59 %. Relevance gives up channels of the residual stream, whose shares in ten layers are "
+    "averaged, and more early ones (76 % of the MACs stay against 82 %). On two other seeds without the stream it kept "
+    "65 % and 76 % against 59 % and 73 %: the rule for streams is at fault, of which the paper says nothing.",
 )
 def one_sample_of_each_class(seed: int, method: str) -> dict[str, float]:
     """With one sample of each class, a fifth of the filters gone, it keeps 3 points more than Taylor."""

@@ -51,6 +51,7 @@ class Layer:
         activation: the operation that alone reads that ("relu"); empty where there is none, or several readers.
         reads: number of the value that it reads in the pass, and
         gives: of the one that it gives, after norm and activation.
+        macs: how often it multiplies in the pass.
     """
 
     bias: Named | None
@@ -58,6 +59,7 @@ class Layer:
     activation: str
     reads: int
     gives: int
+    macs: int = 0
 
 
 def scale_and_shift(

@@ -85,7 +85,7 @@ class Channels(Structure):
         seeing = self if example is None else self.seeing(_on(example))
         coupling = seeing._coupling(subject)
         named = dict((*subject.named_parameters(), *subject.named_buffers()))
-        layers = layers_of(coupling.graph, named)
+        layers = layers_of(coupling.flow, named)
         groups = [_group(f, named, layers, self) for f in coupling.families if self._offers(f)]
         left = {f.name: "excluded" for f in coupling.families if not self._offers(f)}
         params = sum(p.numel() for p in subject.parameters())

@@ -1,23 +1,26 @@
 """What stands around every weight of a recorded pass: its bias, the batch norm and the activation behind it."""
 
 from collections.abc import Mapping
+from math import prod
 
 from torch import Tensor
 
 from secateur.core.layers import Layer, Named, Norm
-from secateur.graph.flow import arguments, value_of
+from secateur.graph.flow import Flow, arguments, value_of
 from secateur.graph.ir import Graph, Node, refs
 
 
-def layers_of(graph: Graph, named: Mapping[str, Tensor]) -> dict[str, Layer]:
+def layers_of(flow: Flow, named: Mapping[str, Tensor]) -> dict[str, Layer]:
     """By the name of its weight, every layer that runs once."""
+    graph = flow.graph
+    macs = {number: prod(size for size, _ in factors) for number, factors in flow.notes.products}
     readers: dict[int, list[Node]] = {}
     for node in graph.nodes:
         for value in dict.fromkeys(refs((node.args, dict(node.kwargs)))):
             readers.setdefault(value, []).append(node)
     found: dict[str, Layer] = {}
     twice: set[str] = set()
-    for node in graph.nodes:
+    for number, node in enumerate(graph.nodes):
         if node.op in ("conv", "linear"):
             given = arguments(node, "input weight bias")
             weight, source = _named(graph, given.get("weight"), named), value_of(given.get("input"))
@@ -26,7 +29,9 @@ def layers_of(graph: Graph, named: Mapping[str, Tensor]) -> dict[str, Layer]:
             if weight.name in found:
                 twice.add(weight.name)
             gives, norm, activation = _behind(graph, node.outs[0], readers, named)
-            found[weight.name] = Layer(_named(graph, given.get("bias"), named), norm, activation, source, gives)
+            found[weight.name] = Layer(
+                _named(graph, given.get("bias"), named), norm, activation, source, gives, macs.get(number, 0)
+            )
     return {name: layer for name, layer in found.items() if name not in twice}
 
 

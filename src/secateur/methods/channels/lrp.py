@@ -40,6 +40,7 @@ def lrp(
     start: Literal["logit", "one"] = "logit",  # "one" in the 2024 revisit
     per_class: int = 10,
     absolute: bool = False,
+    over: Literal["mean", "sum", "max"] = "mean",  # of the layers that write a unit
     steps: int = 10,
     epochs: float = 0,
     include: tuple[str, ...] = ("*",),
@@ -49,7 +50,7 @@ def lrp(
     score = LRP(Rules(conv, linear, alpha, epsilon, start, per_class), absolute)
     return Recipe(
         structure=Channels(include, exclude),
-        score=Coupled(score, over="mean", normalize="none", roles=("producer",)),
+        score=Coupled(score, over=over, normalize="none", roles=("producer",)),
         budget=Global(),
         schedule=Stepwise(steps),
         recovery=(FineTune(epochs=epochs),) if epochs else (),
