@@ -9,7 +9,7 @@ from torch import nn
 
 import secateur as sc
 from secateur.budgets import Widths
-from secateur.budgets.densities import synexp, widths
+from secateur.budgets.synexp import synexp, widths
 from secateur.core import BudgetError, RecipeError, Stats, Target
 from secateur.structures import Channels
 

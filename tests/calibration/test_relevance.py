@@ -245,3 +245,21 @@ def test_targets_that_are_no_classes_are_refused():
 def test_settings_outside_their_range_are_refused(wrong):
     with pytest.raises(sc.RecipeError, match="1 or more"):
         Rules(**wrong)
+
+
+def test_a_vision_transformer_with_a_loss_of_its_own_is_gone_through():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=12,
+        num_hidden_layers=1,
+        num_attention_heads=3,
+        intermediate_size=16,
+        image_size=8,
+        patch_size=4,
+        num_labels=2,
+    )
+    torch.manual_seed(0)
+    model = transformers.ViTForImageClassification(config).eval()
+    batch = {"pixel_values": torch.randn(4, 3, 8, 8), "labels": torch.arange(4) % 2}
+    result = sc.prune(model, "lrp", sparsity=0.3, steps=1, include=("*mlp*",), task=Task(train=[batch], test=[batch]))
+    assert sum(result.keep.counts.values()) == 20  # of 12 and 16

@@ -143,3 +143,14 @@ def test_settings_outside_their_range_are_refused(settings):
 def test_a_pattern_that_fits_no_block_is_named():
     with pytest.raises(RecipeError, match="fits no module"):
         InnerDistill(blocks=("layer9*",)).begin(net(), task())
+
+
+def test_gradients_that_are_not_finite_leave_a_map_as_it_is():
+    from secateur.recovery.projections import Projections
+
+    maps = Projections(lr=0.1, seed=0)
+    weight = maps.at("a", 3, 2, torch.device("cpu"))
+    before = weight.detach().clone()
+    weight.grad = torch.full_like(weight, float("inf"))
+    maps.step_()
+    assert torch.equal(weight, before) and (weight.grad is None or not weight.grad.any())

@@ -4,7 +4,6 @@ A function mode of torch sees the operations of the forward pass, whatever modul
 each one a backward pass of relevance instead of gradients. Batch norms are folded into the layer before them.
 """
 
-import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,25 +14,9 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from secateur.core import Rules, SubjectError
 
+from .operations import AVERAGES, LOSSES, PASSED_ON, PRODUCTS, ROUTES, SUMS, WEIGHTED
 from .ruled import added, attended, averaged, contracted, multiplied, passed_on, ruled, softmaxed
 from .rules import Linear, alpha_beta_rule, epsilon_rule
-
-WEIGHTED = {"linear", *(f"conv{t}{d}d" for t in ("", "_transpose") for d in (1, 2, 3))}
-AVERAGES = {"mean", "sum", "interpolate", *(f"{a}avg_pool{d}d" for a in ("", "adaptive_") for d in (1, 2, 3))}
-PASSED_ON = {
-    *("relu", "relu6", "hardtanh", "clamp", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "sigmoid", "tanh"),
-    *("softplus", "hardswish", "hardsigmoid", "layer_norm", "group_norm", "instance_norm", "rms_norm"),
-}
-ROUTES = {
-    *("reshape", "view", "flatten", "unflatten", "permute", "transpose", "t", "movedim", "contiguous", "clone", "get"),
-    *("getitem", "narrow", "select", "chunk", "split", "unbind", "cat", "concat", "stack", "pad", "unsqueeze"),
-    *("squeeze", "expand", "expand_as", "repeat", "roll", "pixel_shuffle", "to", "float", "double", "type", "size"),
-    *("dim", "numel", "stride", "is_floating_point", "detach", "identity", "dropout", "dropout1d", "dropout2d"),
-    *(f"{a}max_pool{d}d" for a in ("", "adaptive_") for d in (1, 2, 3)),
-}
-SUMS = {"add": 1.0, "radd": 1.0, "iadd": 1.0, "sub": -1.0, "isub": -1.0}
-PRODUCTS = {"mul": operator.mul, "rmul": operator.mul, "imul": operator.mul, "multiply": operator.mul}
-QUOTIENTS = {"div": operator.truediv, "truediv": operator.truediv, "itruediv": operator.truediv}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +53,9 @@ class RelevancePass(TorchFunctionMode):
             return self._weigh(func, name, *args, **kwargs)
         if name in ROUTES or not any(_carries(t) for t in _tensors((args, kwargs))):
             return func(*args, **kwargs)
+        if name in LOSSES:
+            with torch.no_grad():
+                return func(*args, **kwargs)
         if name == "batch_norm":
             return self._norm(func, *args, **kwargs)
         if name in PASSED_ON:
@@ -78,8 +64,8 @@ class RelevancePass(TorchFunctionMode):
             return averaged(lambda v: func(v, *args[1:], **kwargs), args[0])
         if name in SUMS and not kwargs:
             return added(args[0], args[1], SUMS[name])
-        if name in PRODUCTS | QUOTIENTS and not kwargs:
-            return multiplied((PRODUCTS | QUOTIENTS)[name], args[0], args[1])
+        if name in PRODUCTS and not kwargs:
+            return multiplied(PRODUCTS[name], args[0], args[1])
         if name in ("matmul", "bmm") and all(_carries(t) for t in args[:2]):
             return contracted(args[0], args[1])
         if name == "softmax":
@@ -91,7 +77,7 @@ class RelevancePass(TorchFunctionMode):
         raise SubjectError(
             f"relevance has no rule for the operation {resolve_name(func) or name!r}",
             where="the relevance pass",
-            mend=f"add its name to one of the sets of {__name__}, or use another score, such as Taylor",
+            mend="add it to a set of secateur.calibration.operations, or use another score, such as Taylor",
         )
 
     def _weigh(self, func: Any, name: str, *args: Any, **kwargs: Any) -> Tensor:

@@ -32,6 +32,7 @@ def _figures(result: sc.Result) -> dict[str, float]:
     expect=higher("accuracy", by=0.003),
     differs="ResNet-20 on CIFAR-10, 2 epochs on 2,000 training images for 3 on 10,000; for each seed other training "
     "images and 2,000 test images",
+    finding="82 % against 77 %, where the dense network has 92 %: on so few images, training alone forgets.",
 )
 def blocks_teach(seed: int, method: str) -> dict[str, float]:
     """After as many steps of training, the teacher of blocks ends 0.3 points above training without it."""
@@ -47,6 +48,7 @@ def blocks_teach(seed: int, method: str) -> dict[str, float]:
     against="exact",
     expect=higher("value", by=-0.02, relative=True),
     differs="values of ResNet-20's channels from 512 training images for each seed, 60 % of their MACs kept",
+    finding="0.9996 of the exact one's.",
 )
 def greedy_is_enough(seed: int, method: str) -> dict[str, float]:
     """What greedy keeps is worth at least 0.98 of what the exact knapsack keeps."""
@@ -69,6 +71,9 @@ def greedy_is_enough(seed: int, method: str) -> dict[str, float]:
     expect=higher("accuracy"),
     differs="ResNet-20 on CIFAR-10 without training afterwards; for each seed gradients of other 2,000 training images "
     "and 2,000 test images",
+    finding="19 % against 23 %: neither is of use before training. Channels of the first stage cost four times as much "
+    "as those of the last, so the knapsack leaves a single one in the first block. The official code leaves the first stage out by "
+    "default, which was not measured; at 80 % of the MACs, on another seed, the knapsack was ahead, 66 % to 62 %.",
 )
 def knapsack_beats_equal_shares(seed: int, method: str) -> dict[str, float]:
     """Untrained after the cut, a knapsack keeps at least the accuracy of equal shares for the same MACs."""

@@ -109,6 +109,8 @@ def _measured(seed: int, side: str) -> dict[str, float]:
     against="synflow",
     expect=higher("accuracy", by=-0.01),
     differs="ResNet-8 on 4,000 images of CIFAR-10 at 16x16, 6 epochs, Adam 3e-3 with cosine decay; 5,000 test images",
+    finding="45.9 % against 46.5 %, with 57 % of the MACs: near enough, and five seeds cannot tell it from a point. Two "
+    "of the three streams cannot be narrowed in this network, so densities are met only as nearly as least squares can.",
 )
 def narrow_is_as_good_as_sparse(seed: int, method: str) -> dict[str, float]:
     """With SynFlow's densities, a narrow dense network ends at most a point below SynFlow's sparse one."""
@@ -121,6 +123,7 @@ def narrow_is_as_good_as_sparse(seed: int, method: str) -> dict[str, float]:
     expect=within("accuracy", by=0.01),
     differs="ResNet-8 on 4,000 images of CIFAR-10 at 16x16, 6 epochs, Adam 3e-3 with cosine decay; 5,000 test images; "
     "the side called precrop is the mask of SynFlow, whose positions this is about",
+    finding="46.5 % against 47.0 %: random positions are no worse; whether within a point, five seeds do not tell.",
 )
 def positions_do_not_matter(seed: int, method: str) -> dict[str, float]:
     """A SynFlow mask ends within a point of a random mask of the same densities."""
@@ -132,6 +135,8 @@ def positions_do_not_matter(seed: int, method: str) -> dict[str, float]:
     against="dense",
     expect=lower("step_ms", by=0.3, relative=True),
     differs="CPU time of training steps of ResNet-8 on 128 images at 16x16, median of 15; for each seed another mask",
+    finding="36 ms against 40 ms. SynFlow's densities take the parameters from the last layers, so 57 % of the MACs "
+    "stay, and on maps this small norms and sums of the streams, which keep their width, take much of the time.",
 )
 def narrow_is_faster(seed: int, method: str) -> dict[str, float]:
     """With 30 % of the parameters, a step of training takes less than 0.7 of the dense time."""

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from secateur.core import Healing, RecipeError, Recovery, Task
 
+from .projections import Projections
+
 
 def block_loss(
     student: Float[Tensor, "..."], teacher: Float[Tensor, "..."], widen: Float[Tensor, "dense kept"] | None, dim: int
@@ -84,7 +86,7 @@ class _Teaching(Healing):
             )
             for n in names
         ]
-        self._learners: dict[str, torch.optim.Adam] = {}
+        self._projections = Projections(recovery.lr, task.seed)
 
     def loss(self, loss: Tensor, outputs: Any, batch: Any) -> Tensor:
         with torch.no_grad():
@@ -105,46 +107,22 @@ class _Teaching(Healing):
             if not uneven:
                 yield block_loss(student, teacher, None, 0)
             elif len(uneven) == 1 and name not in self._bare:  # a pooling of fewer channels teaches nothing
-                yield block_loss(student, teacher, self._widen(name, student, teacher, uneven[0]), uneven[0])
-
-    def _widen(self, name: str, student: Tensor, teacher: Tensor, dim: int) -> Tensor:
-        shape = (teacher.shape[dim], student.shape[dim])
-        known = self._learners.get(name)
-        if known is None or self._weight(name).shape != shape:
-            weight = torch.empty(shape)
-            rng = torch.Generator().manual_seed(self._task.seed)
-            nn.init.kaiming_uniform_(weight, a=5**0.5, generator=rng)  # as `nn.Linear` begins
-            self._learners[name] = self._learner(weight.to(student.device))
-        return self._weight(name)
-
-    def _weight(self, name: str) -> Tensor:
-        found: Tensor = self._learners[name].param_groups[0]["params"][0]
-        return found
-
-    def _learner(self, weight: Tensor) -> torch.optim.Adam:
-        return torch.optim.Adam([nn.Parameter(weight)], lr=self._recovery.lr)
+                (d,) = uneven
+                widen = self._projections.at(name, teacher.shape[d], student.shape[d], student.device)
+                yield block_loss(student, teacher, widen, d)
 
     def after_step_(self) -> None:
-        for learner in self._learners.values():
-            learner.step()
-            learner.zero_grad()
+        self._projections.step_()
 
     def finish_(self) -> None:
         for hook in self._hooks:
             hook.remove()
 
     def state(self) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-        for name, learner in self._learners.items():
-            weight = self._weight(name)
-            found |= {f"{name}/{k}": v for k, v in {"weight": weight.detach(), **learner.state[weight]}.items()}
-        return found
+        return self._projections.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        for name in {key.rpartition("/")[0] for key in state}:
-            mine = {k.rpartition("/")[2]: v for k, v in state.items() if k.rpartition("/")[0] == name}
-            learner = self._learners[name] = self._learner(mine.pop("weight"))
-            learner.state[self._weight(name)] = mine
+        self._projections.restore(state)
 
 
 def _training(model: nn.Module) -> Callable[[], bool]:

@@ -20,6 +20,7 @@ from secateur.core import Group, Healing, Keep, Member, RecipeError, Recovery, S
 from secateur.core.folding import folded, makers
 
 from .closed_form import combination, mean_after_relu, quantized
+from .values import Values
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class NextLayer(Recovery):
         return Healing()
 
     def repaired(self, space: Space, keep: Keep, stats: Stats) -> Mapping[str, Tensor]:
-        new = _Tensors()
+        new = Values()
         for group in space:
             if makers(group):
                 self._repair(group, keep[group.name].cpu(), new)
@@ -64,7 +65,7 @@ class NextLayer(Recovery):
             new[name] = quantized(new[name], self.bits or 8)
         return new.told()
 
-    def _repair(self, group: Group, kept: Bool[Tensor, " units"], new: "_Tensors") -> None:
+    def _repair(self, group: Group, kept: Bool[Tensor, " units"], new: Values) -> None:
         if self.bits is None and kept.all():
             return
         made = makers(group)
@@ -89,37 +90,6 @@ class NextLayer(Recovery):
                 _move(m, kept, s, missing if _reads_directly(m, made) else None, new)
 
 
-class _Tensors:
-    """New values by name, in float64 until they are told; what was not changed yet is the live tensor."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, Tensor] = {}
-        self._live: dict[str, Tensor] = {}
-        self.weights: list[str] = []
-
-    def of(self, member: Member) -> Tensor:
-        """The present value of a weight."""
-        name = member.group.name
-        if name not in self._live:
-            self.weights.append(name)
-        return self.named(name, member.tensor)
-
-    def named(self, name: str, live: Tensor) -> Tensor:
-        """The present value of any tensor."""
-        self._live.setdefault(name, live)
-        return self._values.get(name, live.detach().double())
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._values.get(name, self._live[name].detach().double())
-
-    def __setitem__(self, name: str, value: Tensor) -> None:
-        self._values[name] = value
-
-    def told(self) -> dict[str, Tensor]:
-        """What was changed, in the dtypes of the subject."""
-        return {name: value.to(self._live[name].dtype) for name, value in self._values.items()}
-
-
 def _missing_means(made: list[Member], kept: Tensor, s: Tensor) -> Tensor | None:
     """E_j - sum_i s_ij E_i of every unit that goes, for one layer with batch norm and ReLU, else with nothing."""
     layer = made[0].layer
@@ -138,7 +108,7 @@ def _reads_directly(reader: Member, made: list[Member]) -> bool:
     return reader.layer is not None and layer is not None and reader.layer.reads == layer.gives
 
 
-def _move(m: Member, kept: Tensor, s: Tensor, missing: Tensor | None, new: _Tensors) -> None:
+def _move(m: Member, kept: Tensor, s: Tensor, missing: Tensor | None, new: Values) -> None:
     """Give every column of what is lost to the columns that stay, and its mean to the bias or to the norm behind."""
     columns = new.of(m).movedim(m.dim, 0)
     index = m.index.to(columns.device)
