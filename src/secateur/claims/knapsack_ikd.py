@@ -72,8 +72,9 @@ def greedy_is_enough(seed: int, method: str) -> dict[str, float]:
     differs="ResNet-20 on CIFAR-10 without training afterwards; for each seed gradients of other 2,000 training images "
     "and 2,000 test images",
     finding="19 % against 23 %: neither is of use before training. Channels of the first stage cost four times as much "
-    "as those of the last, so the knapsack leaves a single one in the first block. The official code leaves the first stage out by "
-    "default, which was not measured; at 80 % of the MACs, on another seed, the knapsack was ahead, 66 % to 62 %.",
+    "as those of the last, so the knapsack leaves a single one in the first block. The official code leaves the first "
+    "stage out by default, which was not measured; at 80 % of the MACs, on another seed, the knapsack was ahead, 66 % "
+    "to 62 %.",
 )
 def knapsack_beats_equal_shares(seed: int, method: str) -> dict[str, float]:
     """Untrained after the cut, a knapsack keeps at least the accuracy of equal shares for the same MACs."""

@@ -109,8 +109,8 @@ def _measured(seed: int, side: str) -> dict[str, float]:
     against="synflow",
     expect=higher("accuracy", by=-0.01),
     differs="ResNet-8 on 4,000 images of CIFAR-10 at 16x16, 6 epochs, Adam 3e-3 with cosine decay; 5,000 test images",
-    finding="45.9 % against 46.5 %, with 57 % of the MACs: near enough, and five seeds cannot tell it from a point. Two "
-    "of the three streams cannot be narrowed in this network, so densities are met only as nearly as least squares can.",
+    finding="45.9 % against 46.5 %, with 57 % of the MACs: near enough, and five seeds cannot tell it from a point. In "
+    "this network two of three streams cannot be narrowed, so densities are met as nearly as least squares can.",
 )
 def narrow_is_as_good_as_sparse(seed: int, method: str) -> dict[str, float]:
     """With SynFlow's densities, a narrow dense network ends at most a point below SynFlow's sparse one."""
