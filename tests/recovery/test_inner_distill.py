@@ -154,3 +154,31 @@ def test_gradients_that_are_not_finite_leave_a_map_as_it_is():
     weight.grad = torch.full_like(weight, float("inf"))
     maps.step_()
     assert torch.equal(weight, before) and (weight.grad is None or not weight.grad.any())
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, monkeypatch):
+    from secateur.engine.training import Trainer
+
+    def run(**options):
+        recipe = sc.Recipe(
+            structure=Channels(), score=sc.scores.Magnitude(), recovery=(FineTune(epochs=6), InnerDistill(0.5))
+        )
+        return sc.prune(net(), recipe, sparsity=0.5, task=task(), device="cpu", **options)
+
+    class Stopped(Exception):
+        pass
+
+    advance = Trainer._advance
+
+    def stopping(self):
+        ended = advance(self)
+        if self.done == 4:
+            raise Stopped
+        return ended
+
+    monkeypatch.setattr(Trainer, "_advance", stopping)
+    with pytest.raises(Stopped):
+        run(run=tmp_path / "run", save_every_s=0.0)
+    monkeypatch.setattr(Trainer, "_advance", advance)
+    resumed, whole = run(run=tmp_path / "run", save_every_s=0.0).subject.state_dict(), run().subject.state_dict()
+    assert all(torch.equal(v, resumed[k]) for k, v in whole.items())

@@ -35,7 +35,7 @@ def greedy_keep(
 
 def exact_keep(values: Float[Tensor, " items"], weights: list[int], capacity: int) -> Bool[Tensor, " items"]:
     """The best of all choices, by dynamic programming over whole costs; where two are as good, the fuller one."""
-    best = values.new_zeros(capacity + 1, dtype=torch.float64)
+    best = torch.zeros(capacity + 1, dtype=torch.float64)
     takes = torch.zeros(len(weights), capacity + 1, dtype=torch.bool)
     for item, (value, weight) in enumerate(zip(values.double().tolist(), weights, strict=True)):
         if weight <= capacity:
