@@ -1,10 +1,12 @@
 """How much goes where? Counts that stay in every group, for one overall target."""
 
 from .cap import WithCap
+from .densities import Widths
 from .fixed import Fixed
 from .floor import WithFloor
 from .global_ import Global
 from .isomorphic import Isomorphic
+from .knapsack import Knapsack
 from .lamp import Lamp
 from .layer_rates import LayerRates
 from .random_graph import ER, ERK
@@ -16,10 +18,12 @@ __all__ = [
     "Fixed",
     "Global",
     "Isomorphic",
+    "Knapsack",
     "Lamp",
     "LayerRates",
     "Uniform",
     "UniformPlus",
+    "Widths",
     "WithCap",
     "WithFloor",
 ]

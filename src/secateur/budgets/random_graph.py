@@ -9,7 +9,7 @@ from secateur.core import Budget, BudgetError, Counts, Group, Space, Stats, Subj
 from .apportion import from_densities
 
 
-def scaled_densities(raw: Mapping[str, float], sizes: Mapping[str, int], density: float) -> dict[str, float]:
+def scaled_densities(raw: Mapping[str, float], sizes: Mapping[str, float], density: float) -> dict[str, float]:
     """Densities eps * raw_l, at most 1, whose mean over all units is `density`.
 
     A layer that would exceed 1 becomes dense, and eps is found again for the rest, until none does
@@ -17,7 +17,7 @@ def scaled_densities(raw: Mapping[str, float], sizes: Mapping[str, int], density
 
     Args:
         raw: positive weights, by group.
-        sizes: units, by group.
+        sizes: units, or what they cost, by group.
         density: of the whole, in (0, 1].
     """
     dense: set[str] = set()

@@ -12,11 +12,13 @@ from secateur.core import (
     Forward,
     Group,
     RecipeError,
+    Relevance,
     Space,
     State,
     Statistic,
     SubjectError,
     Task,
+    UnitRelevance,
     batch_length,
     check_loss,
     device_of,
@@ -24,6 +26,8 @@ from secateur.core import (
     to_device,
 )
 from secateur.core.progress import report
+
+from .reference import References
 
 Key = tuple[str, Statistic]
 
@@ -45,9 +49,10 @@ def collect(
         NumericsError: the loss is not finite.
     """
     wanted = list(dict.fromkeys(statistics))
+    references = {s: References(model, space, task, s.rules) for s in wanted if isinstance(s, UnitRelevance)}
     states: dict[Key, State] = {(g.name, s): s.zero(g) for g in space for s in wanted}
     listeners: dict[type, Callable[[Group, Any], None]] = {}
-    for kind in {s.on for s in wanted}:
+    for kind in {s.on for s in wanted} - {Relevance}:
         listeners[kind] = _listener(states, [s for s in wanted if s.on is kind])
     if Backward in listeners:
         _check_gradients(space)
@@ -57,7 +62,11 @@ def collect(
             for group in space:
                 hooks.enter_context(_listening(model, group, listeners[Forward]))
         for batch in batches:
-            _one_batch(model, space, task, to_device(batch, device_of(model)), listeners.get(Backward))
+            batch = to_device(batch, device_of(model))
+            for statistic, reference in references.items():
+                reference.run(batch, _listener(states, [statistic]))
+            if listeners or not references:
+                _one_batch(model, space, task, batch, listeners.get(Backward))
             used += 1
             report("collecting statistics", used, 0)
     if not used:
@@ -142,7 +151,7 @@ def _listening(model: nn.Module, group: Group, listen: Callable[[Group, Any], No
         )
 
     def hook(_: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
-        listen(group, Forward(*view(inputs[0].detach(), outputs.detach())))
+        listen(group, Forward(*view(inputs[0].detach(), outputs.detach()), samples=len(outputs)))
 
     handle = module.register_forward_hook(hook)
     try:

@@ -153,6 +153,12 @@ from .stats import (
     InputGram as InputGram,
 )
 from .stats import (
+    Relevance as Relevance,
+)
+from .stats import (
+    Rules as Rules,
+)
+from .stats import (
     State as State,
 )
 from .stats import (
@@ -160,6 +166,9 @@ from .stats import (
 )
 from .stats import (
     Stats as Stats,
+)
+from .stats import (
+    UnitRelevance as UnitRelevance,
 )
 from .stats import (
     Visit as Visit,

@@ -18,6 +18,9 @@ Counts = Mapping[str, int]
 class Target:
     """How much goes: the share removed of all units of the space, or of what the subject costs.
 
+    Where it is a cost, the engine tries shares until the subject costs what was asked. A budget that knows what units
+    cost reads the share as one of that cost; others read it as one of the units.
+
     Attributes:
         sparsity: the share removed.
         cost: of what, by name: "macs", "params", "bytes", "latency"; empty for units.

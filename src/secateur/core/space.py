@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from .errors import SubjectError
+from .layers import Layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +94,14 @@ class Member:
         dim: which dimension.
         index: positions of each unit of the coupled group, `[units, positions]`.
         roles: what the dimension does: "producer", "consumer", "carrier".
+        layer: what stands around the tensor, where it is the weight of a layer that runs once.
     """
 
     group: "Group"
     dim: int
     index: Tensor
     roles: frozenset[str]
+    layer: Layer | None = None
 
     @property
     def tensor(self) -> Tensor:

@@ -7,13 +7,13 @@ pass serves every score that asks. Whoever needs a statistic's type takes it fro
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from .errors import SubjectError
+from .errors import RecipeError, SubjectError
 from .keep import Keep
 from .space import Group
 
@@ -22,10 +22,11 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Forward:
-    """A group's module ran: its input tokens, pad tokens left out."""
+    """A group's module ran: its input tokens, pad tokens left out; sample by sample, equally many of each."""
 
     inputs: Float[Tensor, "tokens in"]
     outputs: Float[Tensor, "tokens out"]
+    samples: int = 1
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,13 @@ class Backward:
 
     gradient: Float[Tensor, "..."]
     samples: int
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Relevance went back from the outputs: how much of it reached each output of the group's weight, over a batch."""
+
+    outputs: Float[Tensor, " out"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Visit:
     epoch: int
 
 
-Event = Forward | Backward | Visit
+Event = Forward | Backward | Relevance | Visit
 
 
 @runtime_checkable
@@ -55,7 +63,7 @@ class Statistic(Protocol):
 
     @property
     def on(self) -> type:
-        """The kind of event it feeds on: `Forward`, `Backward` or `Visit`."""
+        """The kind of event it feeds on: `Forward`, `Backward`, `Relevance` or `Visit`."""
         ...
 
     def zero(self, group: Group) -> State:
@@ -122,6 +130,59 @@ class InputGram(Statistic):
 
     def value(self, state: State) -> Tensor:
         return state["sum"] / state["tokens"].to(state["sum"].device)
+
+
+Rule = Literal["z+", "alpha-beta", "epsilon"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How relevance goes back through a model.
+
+    Attributes:
+        conv, linear: the rule of convolutions and of linear layers.
+        alpha: of "alpha-beta", which gives alpha to what speaks for an output and 1 - alpha to what speaks against it.
+        epsilon: stabilises the denominator of "epsilon".
+        start: relevance of the target's output: its "logit", or "one".
+        per_class: how many samples of each class are looked at, the first that come.
+    """
+
+    conv: Rule = "z+"
+    linear: Rule = "z+"
+    alpha: float = 2.0
+    epsilon: float = 1e-6
+    start: Literal["logit", "one"] = "logit"
+    per_class: int = 10
+
+    def __post_init__(self) -> None:
+        if self.alpha < 1 or self.epsilon <= 0 or self.per_class < 1:
+            raise RecipeError(
+                f"alpha is {self.alpha}, epsilon {self.epsilon}, per_class {self.per_class}",
+                where="Rules(...)",
+                mend="alpha and per_class are 1 or more, epsilon is above 0",
+            )
+
+
+@dataclass(frozen=True)
+class UnitRelevance(Statistic):
+    """The relevance of each output of a weight, summed over samples and positions: `[out]`."""
+
+    rules: Rules = Rules()
+
+    on = Relevance
+
+    def zero(self, group: Group) -> State:
+        return {"sum": torch.zeros(())}
+
+    def update(self, state: State, event: Event) -> State:
+        assert isinstance(event, Relevance)
+        return {"sum": state["sum"].to(event.outputs.device) + event.outputs.double()}
+
+    def merge(self, a: State, b: State) -> State:
+        return summed(a, b)
+
+    def value(self, state: State) -> Tensor:
+        return state["sum"]
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,9 @@ def decide(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: Wanted 
         if cost is None:
             choice = _select(space, recipe, move, stats, score)
         else:
+            name = cost.name
             choice = fitted(
-                space, cost, lambda share: _select(space, recipe, replace(move, sparsity=share), stats, score)
+                space, cost, lambda share: _select(space, recipe, replace(move, sparsity=share), stats, score, name)
             )
     _check_collapse(choice.keep, space, recipe, move)
     return choice
@@ -73,7 +74,7 @@ def _budget(recipe: Recipe, move: Move) -> Budget:
     return move.budget or recipe.budget or Uniform()
 
 
-def _counts(space: Space, recipe: Recipe, move: Move, stats: Stats) -> tuple[Space, Counts]:
+def _counts(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: str = "") -> tuple[Space, Counts]:
     if move.sparsity is None:
         if stats.keep is None:
             raise RecipeError(
@@ -83,7 +84,7 @@ def _counts(space: Space, recipe: Recipe, move: Move, stats: Stats) -> tuple[Spa
             )
         return space, {g.name: int(stats.keep[g.name].sum()) // g.lanes for g in space}
     budget = _budget(recipe, move)
-    refined, counts = budget.allocate(space, stats, Target(move.sparsity))
+    refined, counts = budget.allocate(space, stats, Target(move.sparsity, cost))
     # budgets share units out one by one, and some structures give them only in multiples
     counts = {
         **counts,
@@ -133,8 +134,8 @@ def _admitted(scores: Mapping[str, Tensor], kind: Kind, keep: Keep | None) -> di
     return out
 
 
-def _select(space: Space, recipe: Recipe, move: Move, stats: Stats, score: Score) -> Choice:
-    refined, counts = _counts(space, recipe, move, stats)
+def _select(space: Space, recipe: Recipe, move: Move, stats: Stats, score: Score, cost: str = "") -> Choice:
+    refined, counts = _counts(space, recipe, move, stats, cost)
     select = move.select or recipe.select
     masks, routes = {}, {}
     for group in refined:

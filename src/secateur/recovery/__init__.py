@@ -4,5 +4,19 @@ from .batchnorm import RecalibrateBN, recalibrate_bn_
 from .distill import Distill
 from .finetune import FineTune, lr_at, optimizer_for
 from .group_sparsity import GroupSparsity
+from .inner_distill import InnerDistill
+from .next_layer import NextLayer
+from .rescale import RescaleKept
 
-__all__ = ["Distill", "FineTune", "GroupSparsity", "RecalibrateBN", "lr_at", "optimizer_for", "recalibrate_bn_"]
+__all__ = [
+    "Distill",
+    "FineTune",
+    "GroupSparsity",
+    "InnerDistill",
+    "NextLayer",
+    "RecalibrateBN",
+    "RescaleKept",
+    "lr_at",
+    "optimizer_for",
+    "recalibrate_bn_",
+]

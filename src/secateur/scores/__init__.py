@@ -1,10 +1,25 @@
 """How much does each unit matter? One value per unit, higher = keep."""
 
+from .beta_rank import BetaRank
 from .coupled import Coupled
 from .custom import Custom
+from .folded import FoldedNorm
 from .gradients import GradientMagnitude, Taylor
 from .magnitude import Magnitude
 from .random import Random
+from .relevance import LRP
 from .whole import Whole, of_units
 
-__all__ = ["Coupled", "Custom", "GradientMagnitude", "Magnitude", "Random", "Taylor", "Whole", "of_units"]
+__all__ = [
+    "LRP",
+    "BetaRank",
+    "Coupled",
+    "Custom",
+    "FoldedNorm",
+    "GradientMagnitude",
+    "Magnitude",
+    "Random",
+    "Taylor",
+    "Whole",
+    "of_units",
+]

@@ -19,9 +19,11 @@ from secateur.core import (
     Space,
     Structure,
 )
+from secateur.core.layers import Layer
 from secateur.graph import Coupling, Family, couple, cut_, follow, otherwise, proven_cut_
 
 from .sight import Call, Sight, on, sight_of
+from .surroundings import surroundings_of
 
 Patterns = tuple[str, ...]
 KINDS = ("channels", "hidden", "heads", "kv-groups", "head-dims", "groups", "experts")
@@ -38,6 +40,7 @@ class Channels(Structure):
         floor: fewest units that stay in each group.
         multiple: of which the number that stays is a multiple, where the group is large enough.
         verify: whether every cut is proven on the example before it counts; one that is not is undone.
+        streams: whether units may go that are written to again after they were read, as in residual streams.
 
     Raises:
         RecipeError: an unknown kind; nothing would have to stay.
@@ -49,6 +52,7 @@ class Channels(Structure):
     floor: int = 1
     multiple: int = 1
     verify: bool = True
+    streams: bool = True
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.kinds if kind not in KINDS]
@@ -78,7 +82,8 @@ class Channels(Structure):
         seeing = self if example is None else self.seeing(on(example))
         coupling: Coupling = sight_of(seeing, subject).of(subject)
         named = dict((*subject.named_parameters(), *subject.named_buffers()))
-        groups = [_group(f, named, self) for f in coupling.families if self._offers(f)]
+        layers = surroundings_of(coupling.flow, named)
+        groups = [_group(f, named, layers, self) for f in coupling.families if self._offers(f)]
         left = {f.name: "excluded" for f in coupling.families if not self._offers(f)}
         params = sum(p.numel() for p in subject.parameters())
         size = sum(p.numel() * p.element_size() for p in subject.parameters())
@@ -115,7 +120,7 @@ class Channels(Structure):
         return subject, surgery.plan
 
     def _offers(self, family: Family) -> bool:
-        if self.kinds and family.kind not in self.kinds:
+        if (self.kinds and family.kind not in self.kinds) or (not self.streams and _is_stream(family)):
             return False
         names = {family.name, *(m.name for m in family.members), *(m.name.rpartition(".")[0] for m in family.members)}
         if any(fnmatch(name, p) for name in names for p in self.exclude):
@@ -126,7 +131,8 @@ class Channels(Structure):
 @contextmanager
 def written(subject: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
     """New values in the subject's tensors, in place; the old ones come back where what follows fails."""
-    tensors = {name: subject.get_parameter(name).detach() for name in values}
+    named = dict((*subject.named_parameters(remove_duplicate=False), *subject.named_buffers(remove_duplicate=False)))
+    tensors = {name: named[name].detach() for name in values}
     before = {name: tensor.clone() for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
         tensor.copy_(values[name])
@@ -138,9 +144,22 @@ def written(subject: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
         raise
 
 
-def _group(family: Family, named: Mapping[str, Tensor], structure: Channels) -> Group:
+def _is_stream(family: Family) -> bool:
+    """Whether anything makes its units after something has read them; members come in the order of the pass."""
+    roles = [{r.value for r in m.roles} for m in family.members]
+    read = next((i for i, r in enumerate(roles) if r == {"consumer"}), len(roles))
+    return any("producer" in r for r in roles[read:])
+
+
+def _group(family: Family, named: Mapping[str, Tensor], layers: Mapping[str, Layer], structure: Channels) -> Group:
     members = tuple(
-        Member(_rows(m.name, named[m.name], m.dim), m.dim, m.index, frozenset(r.value for r in m.roles))
+        Member(
+            _rows(m.name, named[m.name], m.dim),
+            m.dim,
+            m.index,
+            frozenset(r.value for r in m.roles),
+            layers.get(m.name),
+        )
         for m in family.members
         if m.name in named
     )
