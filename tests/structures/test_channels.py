@@ -298,6 +298,7 @@ def test_a_cut_that_is_not_proven_is_undone(model, images, monkeypatch):
 
     dense, tensors = model(images), [id(p) for p in model.parameters()]
     monkeypatch.setattr(proof, "masked_outputs", lambda *a, **k: [torch.zeros(4, 10)])
+    monkeypatch.setattr(proof, "masked_decisions", lambda *a, **k: ([torch.zeros(4, 10)], {}))
     with pytest.raises(sc.NumericsError, match="it is as it was"):
         sc.prune(model, "magnitude", structure="channels", sparsity=0.5, example=images)
     assert [id(p) for p in model.parameters()] == tensors

@@ -68,8 +68,8 @@ class MaskedPass(Tap):
             )
         result = func(*args, **kwargs)
         if self._deciding:
-            taken = _parallel((node.args, dict(node.kwargs)), (args, kwargs), self._selected)
-            outs = [self._selected(v, t) for v, t in zip(node.outs, tensors_in(result), strict=False)]
+            taken = _parallel((node.args, dict(node.kwargs)), (args, kwargs), self._shrunk)
+            outs = [self._shrunk(v, t) for v, t in zip(node.outs, tensors_in(result), strict=False)]
             self._keep(number, op, taken, outs)
         return result
 
@@ -153,9 +153,11 @@ class MaskedPass(Tap):
         numbers = where.to((result[1] if node.op == "topk" else result).device)
         return (result[0], numbers[result[1]]) if node.op == "topk" else numbers[result]
 
+    def _shrunk(self, value: int, tensor: Tensor) -> Tensor:
+        """The positions that stay; a tensor of another shape than the recorded one is another tensor."""
+        return self._selected(value, tensor) if tuple(tensor.shape) == self._coupling.flow.shape(value) else tensor
+
     def _selected(self, value: int, tensor: Tensor) -> Tensor:
-        if tensor.dim() != len(self._coupling.flow.shape(value)):  # what counts by values may be of any shape
-            return tensor
         for dim in range(tensor.dim()):
             stays = self._stays(value, dim)
             if stays is not None:
