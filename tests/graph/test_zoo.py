@@ -15,12 +15,12 @@ from secateur.core.costs import macs_by_module
 from secateur.graph.coupling import Tag
 
 BY_HAND = "an attention written with matmul does not say that its contracted dimension holds features of heads"
-IN_CONFIG = "Phi-3 reads the number of heads from its config, which is no attribute of a module"
+BY_PRODUCTS = "Phi-3 cuts queries, keys and values out of one product by numbers of heads times their size"
 LATER = {
     "attention": BY_HAND,
     "fused_chunks": BY_HAND,
     "relative_bias": BY_HAND,
-    "phi3": IN_CONFIG,
+    "phi3": BY_PRODUCTS,
 }
 NO_PROJECTION_LEFT = {"lstm_projected"}
 """torch takes an LSTM with as many projected as hidden units for one without a projection."""

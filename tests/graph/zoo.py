@@ -738,6 +738,139 @@ def relative_bias() -> nn.Module:
     return Block(RelativeBias())
 
 
+class WidthInHeads(nn.Module):
+    """Takes the width that comes in to be that of its heads, and reads their size and their scale off it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = 4
+        self.qkv, self.out = nn.Linear(12, 36), nn.Linear(12, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, width = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        shares = (q * (width // self.heads) ** -0.5 @ k.transpose(-2, -1)).softmax(-1)
+        return self.out((shares @ v).transpose(1, 2).reshape(b, n, width))
+
+
+@subject(WORDS, "heads 4", "hidden 9")
+class WidthsOfHeads(nn.Module):
+    """A stream of which a head's channels go with the head, in both attentions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first, self.second = nn.Linear(8, 12), WidthInHeads(), WidthInHeads()
+        self.up, self.down, self.head = nn.Linear(12, 9), nn.Linear(9, 12), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x + self.first(x)
+        x = x + self.second(x)
+        return self.head(x + self.down(self.up(x).relu()))
+
+
+class Settings:
+    """What a config is: an object that only holds values."""
+
+    def __init__(self) -> None:
+        self.heads, self.size, self.name = 4, 3, "tiny"
+
+
+class FromSettings(nn.Module):
+    """Two attentions share one object of settings, and cut their projections by what it says."""
+
+    def __init__(self, config: Settings) -> None:
+        super().__init__()
+        self.config, self.qkv, self.out = config, nn.Linear(8, 36), nn.Linear(12, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        inner = self.config.heads * self.config.size
+        made = self.qkv(x)
+        q, k, v = made[..., :inner], made[..., inner : 2 * inner], made[..., 2 * inner :]
+        q, k, v = (t.view(b, n, self.config.heads, self.config.size).transpose(1, 2) for t in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, scale=0.5)
+        return self.out(y.transpose(1, 2).reshape(b, n, inner))
+
+
+@subject(WORDS, "hidden 8", "heads 4", "heads 4")
+class SharedSettings(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        config = Settings()
+        self.stem, self.head = nn.Linear(8, 8), nn.Linear(8, 5)
+        self.first, self.second = FromSettings(config), FromSettings(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(x + self.second(x + self.first(x)))
+
+
+class Lookup(nn.Module):
+    """Its function is called by the module that holds it, and keeps how many columns there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.columns, self.table = 4, nn.Parameter(torch.zeros(25, 4))
+
+    def bias(self) -> Tensor:
+        return self.table.view(5, 5, self.columns).permute(2, 0, 1)
+
+
+class CallsItsChild(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.lookup = 4, Lookup()
+        self.qkv, self.out = nn.Linear(8, 36), nn.Linear(12, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=self.lookup.bias(), scale=0.5)
+        return self.out(y.transpose(1, 2).reshape(b, n, -1))
+
+
+@subject(WORDS, "hidden 8", "heads 4")
+def calls_its_child() -> nn.Module:
+    return Block(CallsItsChild())
+
+
+class StandardConv(nn.Conv2d):
+    """Its weights have a mean of 0 and a deviation of 1, by a batch norm over what each output reads."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = self.weight.reshape(1, len(self.weight), -1)
+        weight = F.batch_norm(flat, None, None, training=True, momentum=0.0).reshape_as(self.weight)
+        return F.conv2d(x, weight, self.bias, padding=self.padding)
+
+
+@subject(IMAGES, "hidden 6", "hidden 9")
+class Standardised(Pictured):
+    def __init__(self) -> None:
+        super().__init__(9)
+        self.a, self.b = StandardConv(3, 6, 3, padding=1), StandardConv(6, 9, 3, padding=1)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x).relu()).relu()
+
+
+@subject(IMAGES, "channels 6", "hidden 7")
+class Boxes(Pictured):
+    """Keeps what passes a threshold, writes it to places picked by number, and reads it again."""
+
+    def __init__(self) -> None:
+        super().__init__(7)
+        self.stem, self.score, self.up = conv(3, 6), conv(6, 1), nn.Linear(6, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.stem(x).relu()
+        rows = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+        passes = torch.where(self.score(features).flatten() > self.score(features).mean())[0]
+        found = torch.zeros_like(rows)
+        found[passes] = rows[passes]
+        return self.head(self.up(found).relu().sum(0, keepdim=True)) + self.score(features).mean()
+
+
 @subject(IMAGES, "channels 8", "heads 4", "hidden 9")
 class VisionTransformer(nn.Module):
     """Class token, positions and LayerScale: parameters that no module owns."""
@@ -920,10 +1053,10 @@ def t5() -> nn.Module:
     return LogitsOnly(T5ForConditionalGeneration(T5Config(vocab_size=20, dropout_rate=0.0, **sizes, **ends)))
 
 
-@subject(tokens(use_cache=False), "hidden 16", "kv-groups 2", "heads 2", "hidden 20")
+@subject(tokens(use_cache=False), "hidden 24", "kv-groups 2", "heads 2", "hidden 20")
 def phi3() -> nn.Module:
     Phi3Config, Phi3ForCausalLM = of_transformers("Phi3Config", "Phi3ForCausalLM")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 20}
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "intermediate_size": 20}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
     ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     return Phi3ForCausalLM(Phi3Config(vocab_size=20, max_position_embeddings=12, **sizes, **heads, **ends))

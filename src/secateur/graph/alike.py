@@ -7,6 +7,8 @@ from functools import cache
 import numpy as np
 from torch import nn
 
+from secateur.core.plan import Mend
+
 from .capture import Call
 from .coupling import Coupling, Family, Gone
 from .trial import Mismatch, mends_of
@@ -53,8 +55,12 @@ class Search:
 
     def tried(self, gone: Gone) -> Mismatch | None:
         """What no attribute explains when these factors go; None where all is well."""
-        found = mends_of(self.model, self.call, self.coupling, gone)
+        found = self.mended(gone)
         return found if isinstance(found, Mismatch) else None
+
+    def mended(self, gone: Gone) -> list[Mend] | Mismatch:
+        """The attributes that change when these factors go, or what none explains."""
+        return mends_of(self.model, self.call, self.coupling, gone)
 
     def near(self, module: str) -> list[list[Family]]:
         """The families of which a tensor lies in a module, each with those that lie so in modules that are alike."""
@@ -89,15 +95,17 @@ class Search:
         alike: dict[str, list[Family]] = {}
         for family in self.coupling.families:
             alike.setdefault(pattern(family.name), []).append(family)
-        for families in alike.values():
+        # those with the least choice come first
+        for families in sorted(alike.values(), key=lambda families: min(f.size - f.floor for f in families)):
             if families[0].name in whole:
                 continue
             each = max(m.index.shape[1] for m in families[0].members)
             most = 1 if families[0].name in even else min(f.size - f.floor for f in families)
             places = {self._place(m.name) for m in families[0].members}
             taken, filled = (set().union(*(known.get(p, ()) for p in places)) for known in (units, positions))
+            new = [k for k in range(1, most + 1) if k not in taken]
             free = [k for k in range(1, most + 1) if k * each not in filled]
-            count = next((k for k in free if k not in taken), next(iter(free), 1))
+            count = next(iter([*(k for k in new if k in free), *new, *free, 1]))
             for place in places:
                 units.setdefault(place, set()).add(count)
                 positions.setdefault(place, set()).add(count * each)

@@ -49,7 +49,7 @@ def couple(model: nn.Module, call: Call) -> Coupling:
         if worse is None:
             if not join_even(search, found):
                 _freeze(search, gone, found)
-        elif not join_inner_with_outer(search, worse) and not _freeze_those_that_fail_alone(search, worse):
+        elif not join_inner_with_outer(search, worse) and not _blame_or_learn(search, worse):
             _freeze(search, one, worse)
         flow.run()
     else:
@@ -61,18 +61,28 @@ def couple(model: nn.Module, call: Call) -> Coupling:
     return coupling
 
 
-def _freeze_those_that_fail_alone(search: Search, found: Mismatch) -> bool:
-    """Try the families of a module one after another, alike ones of all modules together; whether any was to blame."""
+def _blame_or_learn(search: Search, found: Mismatch) -> bool:
+    """Try the families of a module one after another, alike ones of all modules together; whether that told anything.
+
+    Those that cannot go alone are frozen. An attribute that has to change with one alone counts its units: it is known
+    from now on, also where several change and their product is the constant.
+    """
     flow = search.coupling.flow
     near = search.near(found.module)
-    before = flow.algebra.version
+    before, known = flow.algebra.version, len(flow.counters)
     for families in near if len(near) > 1 else []:
-        alone = search.tried(search.without_each(families))
-        if alone is not None:
+        alone = search.mended(search.without_each(families))
+        if isinstance(alone, Mismatch):
             flow.index = alone.node
             why = f"the forward function keeps its size in {alone.op!r}: {alone.why}"
             flow.freeze([family.factors[:, None] for family in families], why)
-    return flow.algebra.version > before
+            continue
+        for mend in alone:
+            near_by = (f for f in families if any(m.name.startswith(f"{mend.module}.") for m in f.members))
+            family = next((f for f in near_by if mend.value == f.size - 1), None)
+            if family is not None:
+                flow.counters.setdefault((mend.module, mend.attribute), family.factors[:, None])
+    return flow.algebra.version > before or len(flow.counters) > known
 
 
 def _freeze(search: Search, gone: Gone, found: Mismatch) -> None:

@@ -66,6 +66,7 @@ class Flow:
         algebra: what is known of the factors.
         notes: of the last pass.
         reasons: why a factor was frozen, and by which node.
+        counters: attributes that count the units of a family, by module and name: what trials learnt.
         aligned: whether rows of batched weights must fill whole 16 bytes.
     """
 
@@ -79,6 +80,7 @@ class Flow:
         self.sites: dict[Site, Labels] = {}
         self._memo: dict[Any, Labels] = {}
         self.reasons: dict[int, tuple[str, int]] = {}
+        self.counters: dict[tuple[str, str], Labels] = {}
         self.aligned = False
         self.index = 0
         self._settled = False

@@ -5,11 +5,12 @@ or a `split`. Where the pass goes astray, an attribute of the module that ran is
 constant; the pass then shows whether it was the right one. What is not proven by a whole pass is not cut.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain, islice, product
+from itertools import chain, combinations, islice, product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from .tap import Tap
 
 _MOST_TRIES = 24
 _AHEAD = 4
+_MOST_SIZES = 6
 _VIEWS = frozenset(
     ["view", "_unsafe_view", "expand", "clone", "permute", "transpose", "unsqueeze", "squeeze", "slice", "select"]
 )
@@ -70,9 +72,13 @@ class _Checker(Tap):
         self.at = 0
 
     def missed(self, end: int) -> list[int]:
-        """The nodes nearest before this one that did not come by."""
-        near = range(max(end - 2 * _AHEAD, 0), min(end, len(self._coupling.graph.nodes)))
-        return [number for number in near if number not in self._alignment.ran]
+        """The nodes nearest before this one, and nearest before it in its module, that did not come by."""
+        nodes, ran = self._coupling.graph.nodes, self._alignment.ran
+        end = min(end, len(nodes))
+        near = [n for n in range(max(end - 2 * _AHEAD, 0), end) if n not in ran]
+        module = nodes[min(end, len(nodes) - 1)].module
+        own = (n for n in range(end - 1, -1, -1) if n not in ran and n not in near and nodes[n].module == module)
+        return [*near, *islice(own, 2 * _AHEAD)]
 
     def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         candidates = self._alignment.candidates(self.module, op)
@@ -135,6 +141,7 @@ class Trial:
         self._modules = dict(model.named_modules(remove_duplicate=False))
         self._classes = {id(m): type(m) for m in self._modules.values()}
         self._ordinals = Alignment(coupling.graph).ordinals
+        self._counted: dict[str, frozenset[tuple[int, int]]] = {}
         self._shape = cache(lambda value: coupling.shape(value, gone))
 
     def mended(self) -> list[Mend] | Mismatch:
@@ -201,6 +208,7 @@ class Trial:
     def _known(self) -> Iterator[Mend]:
         """Attributes whose meaning is known by their operation."""
         yield from self._numbers_of_experts()
+        yield from self._learnt()
         for node in self._coupling.graph.nodes:
             attribute = {"conv": "groups", "conv_transpose": "groups", "group_norm": "num_groups"}.get(node.op)
             module = self._modules.get(node.module)
@@ -227,6 +235,13 @@ class Trial:
                     if name.endswith("experts") and type(held) is int and held == old:
                         yield Mend(path, name, new)
 
+    def _learnt(self) -> Iterator[Mend]:
+        """Attributes that count units, as other trials found."""
+        for (path, attribute), factors in self._coupling.flow.counters.items():
+            old, new = len(factors), int(self._coupling.stays(factors, len(factors), self._gone).sum())
+            if held_at(self._modules[path], attribute) == old != new:
+                yield Mend(path, attribute, new)
+
     def _packed(self, node: Node, module: nn.MultiheadAttention) -> Iterator[Mend]:
         values, path = self._coupling.graph.parameters(), f"{node.module}." if node.module else ""
         names = [path + name for name in _PACKED if path + name in values]
@@ -242,11 +257,25 @@ class Trial:
             return
         for path in self._places(node.module):
             # some sizes are read from shapes, and need nothing: as few attributes as possible are changed
-            choices = [[None, *_holders(self._modules[path], old, new)] for old, new in changes.values()]
+            choices = [
+                [None, *_holders(self._modules[path], old, new, self._numbers(node.module))]
+                for old, new in changes.values()
+            ]
             for chosen in sorted(islice(product(*choices), 4096), key=_cost):
                 mends = self._everywhere(number, path, dict(zip(changes, chosen, strict=True)))
                 if mends:
                     yield mends
+
+    def _numbers(self, path: str) -> frozenset[tuple[int, int]]:
+        """(old, new) of how many units there are around a module: of a family, and of two or three together."""
+        path = path.rpartition(".")[0] if not self._modules[path]._modules else path
+        inside = f"{path}." if path else ""
+        if path not in self._counted:
+            near = [f for f in self._coupling.families if any(m.name.startswith(inside) for m in f.members)]
+            each = sorted({(f.size, int((~self._gone[f.factors]).sum())) for f in near})[:_MOST_SIZES]
+            sets = chain.from_iterable(combinations(each * 2, n) for n in (1, 2, 3))
+            self._counted[path] = frozenset((prod(a for a, _ in s), prod(b for _, b in s)) for s in sets)
+        return self._counted[path]
 
     def _places(self, path: str) -> Iterator[str]:
         """A module, those directly in it, whose functions it may call, and those around it."""
@@ -301,10 +330,13 @@ def _cost(chosen: Sequence[Holder | None]) -> tuple[int, int, int]:
     return sum(each > 1 for _, _, each in some), len(some), len(some) - len(set(some))
 
 
-def _holders(module: nn.Module, old: int, new: int) -> Iterator[Holder]:
+def _holders(module: nn.Module, old: int, new: int, counts: Collection[tuple[int, int]]) -> Iterator[Holder]:
     """Attributes of a module that are a number, hold it, or are a factor of it that could have changed it so.
 
     Those of its settings, such as `config.heads`, come after its own.
+
+    Args:
+        counts: what a factor may have been, and would be.
     """
     owners = [("", vars(module))]
     owners += [(f"{n}.", vars(h)) for n, h in vars(module).items() if not n.startswith("_") and is_settings(h)]
@@ -314,7 +346,9 @@ def _holders(module: nn.Module, old: int, new: int) -> Iterator[Holder]:
                 continue
             items = enumerate(held) if type(held) in (tuple, list) else [(None, held)]
             for place, item in items:
-                if type(item) is int and 1 < item <= old and old % item == 0 and new % (old // item) == 0:
+                if type(item) is not int or not 1 < item <= old or old % item or new % (old // item):
+                    continue
+                if item == old or (item, new // (old // item)) in counts:
                     yield prefix + name, place, old // item
 
 
