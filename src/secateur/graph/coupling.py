@@ -265,12 +265,12 @@ def _multiple(flow: Flow, members: Iterable[Member], size: int) -> int:
     """In what numbers the units of a family stay: rows of the weights of experts may have to be aligned."""
     values = flow.graph.values
     batched = {values[v].name: values[v].dtype for v in flow.notes.batched if flow.aligned}
+    each = 1
     for m in members:
         dtype = batched.get(m.name)
         if dtype is not None and m.dim > 0:
-            each = max(_LINE // dtype.itemsize // m.index.shape[1], 1)
-            return each if size % each == 0 else 1
-    return 1
+            each = max(_LINE // dtype.itemsize // m.index.shape[1], each)
+    return each if size % each == 0 else 1
 
 
 def _floors(flow: Flow) -> dict[int, int]:

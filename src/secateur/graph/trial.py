@@ -223,14 +223,20 @@ class Trial:
     def _numbers_of_experts(self) -> Iterator[Mend]:
         """How many experts there are is told by attributes that the recorded way of computing them does not read."""
         flow = self._coupling.flow
-        for labels, _ in flow.notes.chosen:
-            old, new = len(labels), int(self._coupling.stays(labels, len(labels), self._gone).sum())
+        counts = [
+            (labels, len(labels), int(self._coupling.stays(labels, len(labels), self._gone).sum()))
+            for labels, _ in flow.notes.chosen
+        ]
+        for labels, old, new in counts:
             if old == new:
                 continue
             now = flow.algebra.resolve(labels)
             sites = [site for site, own in flow.sites.items() if np.array_equal(flow.algebra.resolve(own), now)]
             paths = {str(self._coupling.graph.values[value].name).rpartition(".")[0] for value, _ in sites}
-            for path in sorted(paths | {path.rpartition(".")[0] for path in paths}):
+            around = paths | {path.rpartition(".")[0] for path in paths}
+            if all(now == new for _, was, now in counts if was == old):  # one number for the whole model
+                around |= {""} | {p.rpartition(".")[0] for p in around}
+            for path in sorted(around):
                 for name, held in vars(self._modules[path]).items():
                     if name.endswith("experts") and type(held) is int and held == old:
                         yield Mend(path, name, new)
