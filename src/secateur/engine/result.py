@@ -18,7 +18,7 @@ from .checkpoint import save_keep, save_tensors, write_folder, write_manifest
 from .environment import versions
 
 
-@dataclass
+@dataclass(repr=False)
 class Result:
     """What pruning gives back.
 
@@ -49,6 +49,16 @@ class Result:
     curve: Mapping[str, Any] = field(default_factory=dict)
     example: Any | None = None
     base: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        """What it is and what changed, in a line."""
+        told = [f"method={self.provenance.get('method')}", f"sparsity={self.sparsity.get('sparsity', 0):.4g}"]
+        for name in ("params", "nonzero", "macs"):
+            was, now = self.before.get(name), self.after.get(name)
+            if was is not None and now is not None and was != now:
+                told.append(f"{name}={was:,} -> {now:,}")
+        told += [f"{name}={value:.4g}" for name, value in self.metrics.items()]
+        return f"Result({type(self.subject).__name__}, {', '.join(told)})"
 
     @property
     def metrics(self) -> dict[str, float]:

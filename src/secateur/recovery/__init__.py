@@ -6,6 +6,7 @@ from .finetune import FineTune, lr_at, optimizer_for
 from .group_sparsity import GroupSparsity
 from .inner_distill import InnerDistill
 from .next_layer import NextLayer
+from .obs import ObsUpdate
 from .rescale import RescaleKept
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "GroupSparsity",
     "InnerDistill",
     "NextLayer",
+    "ObsUpdate",
     "RecalibrateBN",
     "RescaleKept",
     "lr_at",

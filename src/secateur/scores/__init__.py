@@ -6,6 +6,7 @@ from .custom import Custom
 from .folded import FoldedNorm
 from .gradients import GradientMagnitude, Taylor
 from .magnitude import Magnitude
+from .obs import ObsError
 from .random import Random
 from .relevance import LRP
 from .whole import Whole, of_units
@@ -18,6 +19,7 @@ __all__ = [
     "FoldedNorm",
     "GradientMagnitude",
     "Magnitude",
+    "ObsError",
     "Random",
     "Taylor",
     "Whole",

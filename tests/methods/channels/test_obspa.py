@@ -11,15 +11,9 @@ from torch import nn
 import secateur as sc
 from secateur.calibration import Noise, collect
 from secateur.core import InputGram, Keep, Stats, Task
-from secateur.methods.channels.obspa import (
-    ObsError,
-    ObsUpdate,
-    as_matrix,
-    as_tensor,
-    block_errors,
-    damped_inverse,
-    refitted,
-)
+from secateur.core.second_moments import as_matrix, as_tensor, damped_inverse
+from secateur.recovery.obs import ObsUpdate, refitted
+from secateur.scores.obs import ObsError, block_errors
 from secateur.structures import Channels
 
 seeds = st.integers(0, 2**16)
@@ -216,6 +210,12 @@ def test_noise_looks_like_the_example():
         assert batch["ids"].shape[1:] == (3,) and batch["x"].shape[1:] == (5,) and (batch["mask"] == 1).all()
         assert 3 < batch["ids"].amax() < 50 and batch["x"].std() > 0.5
     assert sizes == [32, 32, 6]
+
+
+@given(seeds)
+def test_uniform_noise_has_the_mean_and_the_deviation_of_normal_noise(seed):
+    (batch,) = Noise(samples=4000, batch=4000, distribution="uniform").batches(nn.Linear(5, 2), torch.zeros(1, 5), seed)
+    assert abs(batch.mean()) < 0.05 and abs(batch.std() - 1) < 0.02 and batch.abs().max() <= 3**0.5
 
 
 def test_units_that_no_layer_reads_are_named():

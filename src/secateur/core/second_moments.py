@@ -1,0 +1,44 @@
+"""What second moments of inputs tell: their damped inverse, and the layout in which a layer's weights meet it."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .errors import NumericsError
+from .space import Group, Member
+from .stats import InputGram, Stats
+
+
+def damped_inverse(gram: Float[Tensor, "in in"], damping: float, where: str = "") -> Float[Tensor, "in in"]:
+    """H^-1, with H = 2 gram + damping * mean(diag) * I; a tenfold damping where that is singular, three times."""
+    H = 2 * gram
+    mean = H.diagonal().mean()
+    eye = torch.eye(len(H), dtype=H.dtype, device=H.device)
+    for tenfold in range(4):
+        L, failed = torch.linalg.cholesky_ex(H + damping * 10**tenfold * mean * eye)
+        if not failed and L.isfinite().all():
+            inverse: Tensor = torch.cholesky_inverse(L)
+            return inverse
+    raise NumericsError(
+        "the second moments of its inputs have no inverse, damped or not",
+        where=where,
+        mend="more calibration samples, other inputs, a larger damping=, or exclude=[...]",
+    )
+
+
+def reads(member: Member, stats: Stats) -> bool:
+    """Whether a member's dimension only reads units, in a layer whose inputs were seen."""
+    return member.roles == {"consumer"} and (member.group.name, InputGram()) in stats.values
+
+
+def as_matrix(slices: Group, width: int) -> Float[Tensor, "out in"]:
+    """The rows of a group of slices as columns, `width` of them each, in the order of the layer's inputs."""
+    rows = slices.weight.double().reshape(slices.size, -1, width)
+    return rows.permute(1, 0, 2).reshape(rows.shape[1], -1)
+
+
+def as_tensor(W: Float[Tensor, "out in"], slices: Group, width: int) -> Tensor:
+    """The inverse of `as_matrix`, in the tensor's own shape."""
+    rows = W.reshape(len(W), slices.size, width).permute(1, 0, 2).reshape(slices.size, -1)
+    assert slices.site is not None
+    return slices.site.fold(rows).to(slices.site.tensor.dtype)
