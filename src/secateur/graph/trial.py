@@ -69,6 +69,7 @@ class _Checker(Tap):
         super().__init__(model)
         self._coupling, self._shape = coupling, shape
         self._alignment = Alignment(coupling.graph)
+        self._by_sizes_alone = coupling.graph.rung == "fake tensors"  # a number may come from the values of real ones
         self.at = 0
 
     def missed(self, end: int) -> list[int]:
@@ -96,7 +97,7 @@ class _Checker(Tap):
             raise Misfit(self.at, f"it gave shape {str(shapes)[1:-1]} instead of {str(wanted)[1:-1]}")
         self._alignment.take(self.module, op, found)
         before, now = _scalars(op, self._coupling.graph.nodes[found].args), _scalars(op, args)
-        if len(before) == len(now) and before != now:
+        if self._by_sizes_alone and len(before) == len(now) and before != now:
             raise Misfit(found, f"it works with {now[0]:g} instead of {before[0]:g}, which is computed from a size")
         return result
 
