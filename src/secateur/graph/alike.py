@@ -39,6 +39,14 @@ def pattern(path: str) -> str:
     return ".".join("*" if part.isdigit() else part for part in path.split("."))
 
 
+def by_name(families: Iterable[Family]) -> list[list[Family]]:
+    """Families of the same name but for numbers, together."""
+    found: dict[str, list[Family]] = {}
+    for family in families:
+        found.setdefault(pattern(family.name), []).append(family)
+    return list(found.values())
+
+
 @dataclass(frozen=True, eq=False)
 class Search:
     """Families of a model that are being tried.
@@ -92,11 +100,9 @@ class Search:
         gone = np.zeros(self.coupling.flow.algebra.size, bool)
         units: dict[str, set[int]] = {}
         positions: dict[str, set[int]] = {}
-        alike: dict[str, list[Family]] = {}
-        for family in self.coupling.families:
-            alike.setdefault(pattern(family.name), []).append(family)
+        alike = by_name(self.coupling.families)
         # those with the least choice come first
-        for families in sorted(alike.values(), key=lambda families: min(f.size - f.floor for f in families)):
+        for families in sorted(alike, key=lambda families: min(f.size - f.floor for f in families)):
             if families[0].name in whole:
                 continue
             each = max(m.index.shape[1] for m in families[0].members)

@@ -5,7 +5,7 @@ import logging
 from torch import nn
 
 from .align import Alignment
-from .alike import Modules, Search
+from .alike import Modules, Search, by_name
 from .capture import Call, capture
 from .constants import padded, sizes
 from .coupling import Coupling, Gone
@@ -70,8 +70,14 @@ def _blame_or_learn(search: Search, found: Mismatch) -> bool:
     flow = search.coupling.flow
     near = search.near(found.module)
     before, known = flow.algebra.version, len(flow.counters)
-    for families in near if len(near) > 1 else []:
+    pending = [families for families in near if len(near) > 1]
+    while pending:
+        families = pending.pop(0)
         alone = search.mended(search.without_each(families))
+        apart = by_name(families)
+        if isinstance(alone, Mismatch) and len(apart) > 1:
+            pending += apart  # not all of them may be to blame
+            continue
         if isinstance(alone, Mismatch):
             flow.index = alone.node
             why = f"the forward function keeps its size in {alone.op!r}: {alone.why}"
