@@ -61,8 +61,8 @@ def loaded(case: Case, folder: Path) -> dict[str, Any]:
     """For a process that never had the model: loaded as one loads such a model, it gives the same to the last bit.
 
     Vector code rounds by where a tensor lies in memory, so another process may round a few numbers otherwise, and a
-    detector then orders boxes otherwise. Where outputs differ, every tensor of the model must be the same, and the row
-    says so.
+    detector, recorded on real tensors, then orders boxes otherwise. Where outputs differ so, every tensor of the model
+    must be the same, and the row says it.
     """
     begin = time.process_time()
     try:
@@ -74,8 +74,10 @@ def loaded(case: Case, folder: Path) -> dict[str, Any]:
             model = sc.load(folder / _RESULT, factory=case.build)
         found, wanted = outputs(model, case), load_file(folder / _OUTPUTS)
         differ = [name for name in wanted if name not in found or not _same(found[name], wanted[name])]
-        if differ and digest(model) != (folder / _DIGEST).read_text():
-            raise Failed(f"{len(differ)} of {len(wanted)} outputs differ, and so do tensors of the model")
+        rung, was = (folder / _DIGEST).read_text().splitlines()
+        near = rung == "real tensors" or all(name in found and _near(found[name], wanted[name]) for name in differ)
+        if differ and not (near and digest(model) == was):
+            raise Failed(f"{len(differ)} of {len(wanted)} outputs differ")
     except Exception as error:  # whatever a model does: it is a finding
         return failure("load", error)
     return {"load_s": round(time.process_time() - begin, 2)} | ({"rounded": len(differ)} if differ else {})
@@ -147,7 +149,7 @@ class _Run:
 
     def save(self) -> None:
         self.result.save(self.folder / _RESULT)
-        (self.folder / _DIGEST).write_text(digest(self.model))
+        (self.folder / _DIGEST).write_text(f"{self.row['rung']}\n{digest(self.model)}")
 
 
 def given(case: Case) -> Any:
@@ -203,6 +205,11 @@ def failure(step: str, error: BaseException) -> dict[str, str]:
         places += [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in (*ours[-1:], *frames[-1:])]
         cause = cause.__cause__
     return {"failed": step, "error": told, "where": " < ".join(dict.fromkeys(places))}
+
+
+def _near(a: Tensor, b: Tensor) -> bool:
+    """Equal but for the last bits."""
+    return a.shape == b.shape and a.dtype == b.dtype and torch.allclose(a, b, rtol=1e-6, atol=1e-7, equal_nan=True)
 
 
 def digest(model: nn.Module) -> str:
