@@ -3,9 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 
-from .ir import Graph
-
-_KINDS = {"_unsafe_view": "view", "_reshape_alias": "view"}
+from .ir import Graph, kind_of
 
 
 class Alignment:
@@ -16,27 +14,23 @@ class Alignment:
 
     Attributes:
         ordinals: of each recorded node: the how many-th of its kind in its module it is.
+        ran: the recorded nodes that came by.
     """
 
     def __init__(self, graph: Graph) -> None:
-        self._numbers: dict[tuple[str, str], list[int]] = {}
-        self.ordinals: list[int] = []
-        for number, node in enumerate(graph.nodes):
-            alike = self._numbers.setdefault(_key(node.module, node.op), [])
-            self.ordinals.append(len(alike))
-            alike.append(number)
+        self._numbers, self.ordinals = graph.alike
         self._seen: Counter[tuple[str, str]] = Counter()
         self.ran: set[int] = set()
 
     def candidates(self, module: str, op: str) -> list[int]:
         """The recorded nodes that the operation that runs now may be: the next of its kind, and those after it."""
-        key = _key(module, op)
+        key = kind_of(module, op)
         return self._numbers.get(key, [])[self._seen[key] :]
 
     def take(self, module: str, op: str, number: int | None) -> None:
         """It is this one of the candidates; None: there was none."""
         if number is not None:
-            self._seen[_key(module, op)] = self.ordinals[number] + 1
+            self._seen[kind_of(module, op)] = self.ordinals[number] + 1
             self.ran.add(number)
 
     def next(self, module: str, op: str, fits: Callable[[int], bool]) -> int | None:
@@ -45,7 +39,3 @@ class Alignment:
         number = next(filter(fits, candidates), next(iter(candidates), None))
         self.take(module, op, number)
         return number
-
-
-def _key(module: str, op: str) -> tuple[str, str]:
-    return module, _KINDS.get(op, op)

@@ -1,20 +1,19 @@
 """Records the graph of a model: on fake tensors first, which cost no memory, on real ones where that is refused."""
 
-import copy
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from secateur.core.errors import SubjectError, does_not_run
 
 from .ir import Graph, ModuleCall, Node, Place, Ref, Value, mapped
+from .stand_ins import Fakes, StandIns, without_collector
 from .swap import swap_
 from .switches import all_experts_alike, without_cache
 from .tap import Tap
@@ -132,26 +131,15 @@ def _on_real(model: nn.Module, call: Call) -> Graph:
 
 
 def _on_fakes(model: nn.Module, call: Call) -> Graph:
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    fakes = Fakes()
     recorder = Recorder(model)
-    with still(model), quiet():
-        swap_(model, lambda tensor: fake_like(tensor, fake))
+    with still(model):
+        swap_(model, fakes.like)
         held = _register_all(recorder, model)
-        with fake, recorder.open(), given(model, faking(fake, recorder)):
+        with without_collector(), fakes.active(), recorder.open(), given(model, standing_in(fakes, recorder)):
             output = call(model)
         del held
         return _finished(recorder, output, "fake tensors")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """While it lasts, torch does not log what does not run on fake tensors: that is a finding, and no error."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
 
 
 @contextmanager
@@ -166,19 +154,19 @@ def given(model: nn.Module, change: Callable[[Any], Any]) -> Iterator[None]:
         handle.remove()
 
 
-def faking(fake: FakeTensorMode, tap: Tap) -> Callable[[Any], Any]:
-    """For `given`: tensors become fake ones, which a recorder notes as inputs."""
+def standing_in(stand_ins: StandIns, tap: Tap) -> Callable[[Any], Any]:
+    """For `given`: tensors are replaced by ones without data, which a recorder notes as inputs."""
 
-    def fake_of(leaf: Any) -> Any:
+    def replaced(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
         with tap.unseen():
-            made = fake_like(leaf, fake)
+            made = stand_ins.like(leaf)
         if isinstance(tap, Recorder):
             tap.register(made, "input")
         return made
 
-    return fake_of
+    return replaced
 
 
 def _register_all(recorder: Recorder, model: nn.Module) -> list[Tensor]:
@@ -243,12 +231,4 @@ def still(model: nn.Module, *, as_recorded: bool = True) -> Iterator[None]:
 
 def _containers(module: nn.Module) -> list[tuple[Any, Any]]:
     """Dicts and lists that are attributes of a module, with their content: caches and hooks live there."""
-    return [(held, copy.copy(held)) for held in vars(module).values() if type(held) in (dict, list, OrderedDict)]
-
-
-def fake_like(tensor: Tensor, fake: FakeTensorMode, shape: Sequence[int] | None = None) -> Tensor:
-    """A fake tensor of the same layout, or of another shape; made anew, which is cheaper than a conversion."""
-    with fake:
-        if shape is not None and tuple(shape) != tuple(tensor.shape):
-            return torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
-        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
+    return [(held, held.copy()) for held in vars(module).values() if type(held) in (dict, list, OrderedDict)]

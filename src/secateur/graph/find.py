@@ -12,6 +12,7 @@ from .coupling import Coupling, Gone
 from .flow import Flow, tensors
 from .joins import join_even, join_inner_with_outer
 from .rules import RULES
+from .stand_ins import without_collector
 from .switches import aligns_experts
 from .trial import Mismatch
 
@@ -32,7 +33,16 @@ def couple(model: nn.Module, call: Call) -> Coupling:
     Raises:
         SubjectError: the model does not run on the example.
     """
-    flow = Flow(capture(model, call), RULES).run()
+    graph = capture(model, call)
+    with without_collector(graph.rung == "fake tensors"):
+        coupling = _settled(model, call, Flow(graph, RULES).run())
+    for op, places in coupling.unknown.items():
+        _log.warning("no rule for %r in %s: what it touches stays", op, ", ".join(dict.fromkeys(places)) or "the model")
+    return coupling
+
+
+def _settled(model: nn.Module, call: Call, flow: Flow) -> Coupling:
+    """What is left once every trial passes."""
     flow.aligned = aligns_experts(model)
     modules = Modules(model)
     for _ in range(_MOST_TRIALS):
@@ -56,8 +66,6 @@ def couple(model: nn.Module, call: Call) -> Coupling:
         _log.warning("%d trial passes found no end of what cannot follow a cut; nothing of it is offered", _MOST_TRIALS)
         flow.freeze(list(flow.sites.values()), f"{_MOST_TRIALS} trial passes did not come to an end")
         coupling = Coupling(flow.run())
-    for op, places in coupling.unknown.items():
-        _log.warning("no rule for %r in %s: what it touches stays", op, ", ".join(dict.fromkeys(places)) or "the model")
     return coupling
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+_KINDS = {"_unsafe_view": "view", "_reshape_alias": "view"}
+
 
 @dataclass(frozen=True, slots=True)
 class Ref:
@@ -82,6 +84,7 @@ class Graph:
         outputs: values that the model gives back.
         coarsest: machine epsilon of the coarsest floating point numbers that the pass computes with.
         rung: which step of the ladder recorded it: "fake tensors" or "real tensors".
+        on_meta: whether the model runs the same on the meta device, as a trial found out; None where none has yet.
     """
 
     values: list[Value] = field(default_factory=list)
@@ -90,6 +93,7 @@ class Graph:
     outputs: tuple[int, ...] = ()
     coarsest: float = 0.0
     rung: str = "fake tensors"
+    on_meta: bool | None = None
 
     @cached_property
     def counted(self) -> frozenset[int]:
@@ -102,9 +106,25 @@ class Graph:
                 found.update(node.outs)
         return frozenset(found)
 
+    @cached_property
+    def alike(self) -> tuple[dict[tuple[str, str], list[int]], list[int]]:
+        """The nodes of each kind in each module, and of each node the how many-th of them it is."""
+        found: dict[tuple[str, str], list[int]] = {}
+        ordinals: list[int] = []
+        for number, node in enumerate(self.nodes):
+            same = found.setdefault(kind_of(node.module, node.op), [])
+            ordinals.append(len(same))
+            same.append(number)
+        return found, ordinals
+
     def parameters(self) -> dict[str, int]:
         """The values that are parameters or buffers, by name."""
         return {v.name: i for i, v in enumerate(self.values) if v.name is not None}
+
+
+def kind_of(module: str, op: str) -> tuple[str, str]:
+    """What is counted together: operations of one kind in one module."""
+    return module, _KINDS.get(op, op)
 
 
 def refs(tree: Any) -> Iterator[int]:

@@ -128,13 +128,18 @@ class _Composites(TorchFunctionMode):
         op = COMPOSITES.get(func)
         if op is None:
             return func(*args, **(kwargs or {}))
-        if op == "batch_norm" and args and isinstance(args[0], FakeTensor):
+        if op == "batch_norm" and args and _is_hollow(args[0]):
             func = _normed
         return self._tap.whole(op, func, args, kwargs or {})
 
 
+def _is_hollow(tensor: Any) -> bool:
+    """Whether it has a shape and no data."""
+    return isinstance(tensor, FakeTensor) or (isinstance(tensor, Tensor) and tensor.is_meta)
+
+
 def _normed(source: Tensor, *others: Any, **named: Any) -> Tensor:
-    """A batch norm of fake tensors: torch takes it apart, which costs milliseconds and gives the same shape."""
+    """A batch norm of tensors without data: torch takes it apart, which costs milliseconds and gives the same shape."""
     for other in (*others, *named.values()):
         if isinstance(other, Tensor) and other.shape != source.shape[1:2]:
             raise RuntimeError(f"a batch norm of {tuple(other.shape)} does not fit {source.shape[1]} channels")

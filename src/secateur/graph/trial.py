@@ -8,7 +8,7 @@ constant; the pass then shows whether it was the right one. What is not proven b
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import chain, combinations, islice, product
 from math import prod
 from typing import Any
@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from secateur.core.plan import Mend, held_at, is_settings, mend_sizes_
 
 from .align import Alignment
-from .capture import Call, fake_like, faking, given, quiet, still, tensors_in
+from .capture import Call, given, standing_in, still, tensors_in
 from .constants import constants
 from .coupling import Coupling, Gone
 from .ir import Node
+from .stand_ins import Fakes, Metas, StandIns, without_collector
 from .swap import swap_
 from .tap import Tap
 
@@ -65,12 +65,20 @@ class Mismatch:
 
 
 class _Checker(Tap):
+    """Compares the shapes of a pass with what labels say.
+
+    Attributes:
+        at: the node that runs now.
+        laid_out_alike: whether nothing was viewed or copied that was not in the recorded pass.
+    """
+
     def __init__(self, model: nn.Module, coupling: Coupling, shape: Callable[[int], tuple[int, ...]]) -> None:
         super().__init__(model)
         self._coupling, self._shape = coupling, shape
         self._alignment = Alignment(coupling.graph)
         self._by_sizes_alone = coupling.graph.rung == "fake tensors"  # a number may come from the values of real ones
         self.at = 0
+        self.laid_out_alike = True
 
     def missed(self, end: int) -> list[int]:
         """The nodes nearest before this one, and nearest before it in its module, that did not come by."""
@@ -84,13 +92,17 @@ class _Checker(Tap):
     def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         candidates = self._alignment.candidates(self.module, op)
         if not candidates:
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
+            self.laid_out_alike &= op not in _VIEWS or not any(t.dim() for t in tensors_in(args))
+            return result
         self.at = candidates[0]
         try:
             result = func(*args, **kwargs)
         except Exception as error:
             raise Misfit(self.at, (str(error).splitlines() or [type(error).__name__])[0][:200]) from error
         found = next((number for number in self._ahead(op, candidates) if self._fits(number, result)), None)
+        if found is None and not any(t.dim() for t in tensors_in((args, result))):
+            return result  # devices store a number in a tensor by different operations; it has no positions
         if found is None:
             shapes = [tuple(t.shape) for t in tensors_in(result)]
             wanted = [self._shape(value) for value in self._coupling.graph.nodes[self.at].outs]
@@ -145,6 +157,18 @@ class Trial:
         self._counted: dict[str, frozenset[tuple[int, int]]] = {}
         self._shape = cache(lambda value: coupling.shape(value, gone))
 
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of each parameter and buffer that the pass read, in the smaller model."""
+        return {name: self._shape(value) for name, value in self._coupling.graph.parameters().items()}
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        """Of these tensors, by identity."""
+        tensors: list[tuple[str, Tensor]] = [*self._model.named_parameters(remove_duplicate=False)]
+        tensors += self._model.named_buffers(remove_duplicate=False)
+        return {id(tensor): name for name, tensor in tensors if name in self._shapes}
+
     def mended(self) -> list[Mend] | Mismatch:
         """The attributes to change, or what no attribute explains."""
         chosen: dict[tuple[str, str], Mend] = {(m.module, m.attribute): m for m in self._known()}
@@ -163,16 +187,38 @@ class Trial:
             else:
                 return Mismatch(astray.node, node.module, node.op, astray.why)
 
-    def _run(self, mends: Sequence[Mend] | Any) -> Misfit | None:
-        # what fakes could not record, they cannot try either
-        fake = None if self._coupling.graph.rung == "real tensors" else FakeTensorMode(allow_non_fake_inputs=True)
-        checker = _Checker(self._model, self._coupling, self._shape)
+    def _run(self, mends: Collection[Mend]) -> Misfit | None:
+        """Where a pass with these attributes goes astray, on the cheapest tensors that the model runs on."""
+        graph = self._coupling.graph
+        if graph.rung == "real tensors":  # what fakes could not record, they cannot try either
+            return self._pass(mends, None, self._checker())
+        if graph.on_meta is not False:
+            checker = self._checker()
+            astray = self._pass(mends, Metas(), checker)
+            if astray is None and checker.laid_out_alike:
+                return None
+            if graph.on_meta is None:
+                graph.on_meta = Trial(self._model, self._call, self._coupling, self._gone & False)._runs_on_meta()
+            if graph.on_meta:
+                return astray
+        return self._pass(mends, Fakes(), self._checker())
+
+    def _runs_on_meta(self) -> bool:
+        """Whether the pass is the recorded one; where memory is laid out otherwise, other views and copies come by."""
+        checker = self._checker()
+        return self._pass((), Metas(), checker) is None and checker.laid_out_alike
+
+    def _checker(self) -> _Checker:
+        return _Checker(self._model, self._coupling, self._shape)
+
+    def _pass(self, mends: Collection[Mend], stand_ins: StandIns | None, checker: _Checker) -> Misfit | None:
         try:
-            with still(self._model), self._resized(fake):
+            with still(self._model), self._resized(stand_ins):
                 for mend in mends:
                     mend.replay_(self._model)
-                faked = given(self._model, faking(fake, checker)) if fake else nullcontext()
-                with fake or nullcontext(), checker.open(), quiet(), faked:
+                swapped = given(self._model, standing_in(stand_ins, checker)) if stand_ins else nullcontext()
+                active = stand_ins.active() if stand_ins else nullcontext()
+                with without_collector(bool(stand_ins)), active, checker.open(), swapped:
                     self._call(self._model)
         except Misfit as misfit:
             return Misfit(misfit.node, misfit.why, checker.missed(misfit.node))
@@ -186,16 +232,12 @@ class Trial:
         return None
 
     @contextmanager
-    def _resized(self, fake: FakeTensorMode | None) -> Iterator[None]:
-        values = self._coupling.graph.parameters()
-        shapes = {name: self._shape(v) for name, v in values.items()}
-        names: list[tuple[str, Tensor]] = [*self._model.named_parameters(remove_duplicate=False)]
-        names += self._model.named_buffers(remove_duplicate=False)
-        of = {id(t): n for n, t in names if n in shapes}
-        if fake is not None:
-            swap_(self._model, lambda tensor: fake_like(tensor, fake, shapes.get(of.get(id(tensor), ""))))
+    def _resized(self, stand_ins: StandIns | None) -> Iterator[None]:
+        names = self._names
+        if stand_ins is not None:
+            swap_(self._model, lambda tensor: stand_ins.like(tensor, self._shapes.get(names.get(id(tensor), ""))))
         else:
-            swap_(self._model, lambda tensor: self._cut(tensor, of.get(id(tensor))))
+            swap_(self._model, lambda tensor: self._cut(tensor, names.get(id(tensor))))
         for module in self._modules.values():
             mend_sizes_(module)
         yield
