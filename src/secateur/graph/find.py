@@ -102,12 +102,10 @@ def _blame_or_learn(search: Search, found: Mismatch) -> bool:
 def _freeze(search: Search, gone: Gone, found: Mismatch) -> None:
     """Freeze what an operation cannot follow, and the same operation in alike modules."""
     coupling, flow = search.coupling, search.coupling.flow
-    alike, ordinals = search.modules.like(found.module), Alignment(coupling.graph).ordinals
     before = flow.algebra.version
-    for number, node in enumerate(coupling.graph.nodes):
-        same = node.op == found.op and ordinals[number] == ordinals[found.node]
-        if not same or node.module not in alike:
-            continue
+    same = _same(search, found)
+    for number in same:
+        node = coupling.graph.nodes[number]
         told = list(sizes(node, coupling, gone))
         flow.index = number
         if node.op == "constant_pad_nd" and told:
@@ -116,10 +114,11 @@ def _freeze(search: Search, gone: Gone, found: Mismatch) -> None:
         for value, dim in told if number == found.node or _changes(told, coupling, gone) else ():
             flow.freeze([flow.dim(value, dim)], f"the forward function keeps its size in {node.op!r}")
     if flow.algebra.version == before:
-        flow.index = found.node
-        node = coupling.graph.nodes[found.node]
-        for value in (*node.outs, *tensors(node)):
-            flow.freeze(flow.all(value), f"{node.op!r} does not run on fewer: {found.why}")
+        for number in same:
+            flow.index = number
+            node = coupling.graph.nodes[number]
+            for value in (*node.outs, *tensors(node)):
+                flow.freeze(flow.all(value), f"{node.op!r} does not run on fewer: {found.why}")
     if flow.algebra.version == before:  # the operation is innocent: what surrounds it is not known
         for family in coupling.families:
             for member in family.members:
@@ -129,6 +128,17 @@ def _freeze(search: Search, gone: Gone, found: Mismatch) -> None:
     if flow.algebra.version == before:
         for labels in flow.sites.values():
             flow.freeze([labels], f"the model does not run on fewer: {found.why}")
+
+
+def _same(search: Search, found: Mismatch) -> list[int]:
+    """The operation that a trial stumbled over, and the same one in modules that are alike."""
+    graph = search.coupling.graph
+    alike, ordinals = search.modules.like(found.module), Alignment(graph).ordinals
+    return [
+        number
+        for number, node in enumerate(graph.nodes)
+        if node.op == found.op and ordinals[number] == ordinals[found.node] and node.module in alike
+    ]
 
 
 def _changes(told: list[tuple[int, int]], coupling: Coupling, gone: Gone) -> bool:
