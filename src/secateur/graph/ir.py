@@ -117,6 +117,11 @@ class Graph:
             same.append(number)
         return found, ordinals
 
+    @cached_property
+    def taken(self) -> list[list[tuple[int, ...]]]:
+        """The shapes of the tensors that each node took."""
+        return [[self.values[v].shape for v in refs((node.args, dict(node.kwargs)))] for node in self.nodes]
+
     def parameters(self) -> dict[str, int]:
         """The values that are parameters or buffers, by name."""
         return {v.name: i for i, v in enumerate(self.values) if v.name is not None}

@@ -19,7 +19,7 @@ from .capture import Call, still, tensors_in
 from .coupling import Coupling, Gone
 from .decisions import Decision, decides
 from .flow import Role
-from .ir import Node, Ref, refs
+from .ir import Node, Ref
 from .swap import swap_
 from .tap import Tap
 
@@ -50,6 +50,7 @@ class MaskedPass(Tap):
         self._acting = {*notes.consumed, *notes.statistics}
         self.decisions: dict[int, Decision] = {}
         self._deciding = deciding
+        self._known: dict[tuple[int, int], Tensor | None] = {}
 
     def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         shapes = [tuple(t.shape) for t in tensors_in((args, kwargs))]
@@ -80,8 +81,7 @@ class MaskedPass(Tap):
 
     def _takes(self, number: int, shapes: list[tuple[int, ...]]) -> bool:
         """Whether a recorded operation took tensors of these shapes."""
-        node, values = self._coupling.graph.nodes[number], self._coupling.graph.values
-        return [values[v].shape for v in refs((node.args, dict(node.kwargs)))] == shapes
+        return self._coupling.graph.taken[number] == shapes
 
     def finish(self) -> None:
         """Raise `Astray` if an operation that reads labelled positions never ran."""
@@ -92,6 +92,11 @@ class MaskedPass(Tap):
 
     def _stays(self, value: int, dim: int) -> Tensor | None:
         """Positions of a dimension that stay; None where all do."""
+        if (value, dim) not in self._known:
+            self._known[value, dim] = self._find_stays(value, dim)
+        return self._known[value, dim]
+
+    def _find_stays(self, value: int, dim: int) -> Tensor | None:
         labels = self._coupling.flow.dim(value, dim)
         if labels is None:
             return None
@@ -213,11 +218,14 @@ def masked_decisions(
 def _masked(
     model: nn.Module, call: Call, coupling: Coupling, gone: Gone, garbage: int | None, *, deciding: bool
 ) -> tuple[list[Tensor], dict[int, Decision]]:
-    masked = MaskedPass(model, coupling, gone, in_weights=garbage is None, deciding=deciding)
-    with still(model), _littered(model, coupling, gone, garbage), masked.open():
-        found = list(tensors_in(call(model)))
-        masked.finish()
-        return found, masked.decisions
+    for in_weights in (True, False):
+        masked = MaskedPass(model, coupling, gone, in_weights=in_weights, deciding=deciding)
+        with still(model), _littered(model, coupling, gone, garbage), masked.open():
+            found = list(tensors_in(call(model)))
+            masked.finish()
+        if garbage is None or all(bool(t.isfinite().all()) for t in found):
+            break  # garbage that grew beyond all bounds is not nothing when it is multiplied by zero
+    return found, masked.decisions
 
 
 @contextmanager
@@ -229,7 +237,8 @@ def _littered(model: nn.Module, coupling: Coupling, gone: Gone, seed: int | None
     pool = 100 * torch.randn(_NOISE, generator=torch.Generator().manual_seed(seed))
     values = coupling.graph.parameters()
     dirty: dict[str, Tensor] = {}
-    named = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    named = dict(model.named_parameters(remove_duplicate=False)) | buffers
     for name, dim, stays in coupling.sites(gone):
         roles = coupling.flow.notes.roles.get((values[name], dim), {Role.CARRIER})
         tensor = named[name]
@@ -240,7 +249,7 @@ def _littered(model: nn.Module, coupling: Coupling, gone: Gone, seed: int | None
         shape = [*copy.shape[:dim], len(where), *copy.shape[dim + 1 :]]
         count = prod(shape)
         noise = pool.to(copy).expand(count // _NOISE + 1, _NOISE).reshape(-1)[:count].view(shape)
-        copy.index_copy_(dim, where, noise)
+        copy.index_copy_(dim, where, noise.abs() if name in buffers else noise)  # such as variances
         dirty[name] = copy
     swapped = {id(named[name]): copy for name, copy in dirty.items()}
     swap_(model, lambda tensor: swapped.get(id(tensor), tensor))
