@@ -169,6 +169,15 @@ class PaddedShortcut(Pictured):
         return (self.bn_b(self.b(self.bn_a(self.a(x)).relu())) + short).relu()
 
 
+@subject(IMAGES, "channels 4", "channels 6", "channels 5")
+class PaddedEvenly(PaddedShortcut):
+    """Two attributes that hold the same number: which of them is meant, no shape tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = 3, 3
+
+
 @subject(IMAGES, "channels 6")
 class Broadcasts(Pictured):
     def __init__(self) -> None:

@@ -1,6 +1,7 @@
 """What the Python constants of an operation must become when some positions go."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from .coupling import Coupling, Gone
 from .flow import arguments, tensors
@@ -15,6 +16,36 @@ def constants(node: Node, coupling: Coupling, gone: Gone) -> Iterator[tuple[int,
         for old, new in find(node, coupling, gone):
             if old > 0:
                 yield old, new
+
+
+def misplaced(node: Node, args: Sequence[Any], coupling: Coupling, gone: Gone) -> tuple[int, int] | None:
+    """(wanted, given) of a number that says where, not how much: the shape that comes out does not tell it is wrong.
+
+    Args:
+        args: with which the operation runs on the smaller model.
+    """
+    if node.op == "constant_pad_nd":
+        told = [pair for pair, old in zip(_pad(node, coupling, gone), node.args[1], strict=True) if old > 0]
+        given = [now for now, old in zip(args[1], node.args[1], strict=True) if old > 0]
+    elif node.op == "slice" and len(args) == len(node.args):
+        source = tensors(node)[0]
+        dim = (node.args[1] if len(node.args) > 1 else 0) % len(coupling.flow.shape(source))
+        was, size = coupling.flow.shape(source)[dim], coupling.shape(source, gone)[dim]
+        told = list(_slice(node, coupling, gone))
+        given = [_bound(now, size) for old, now in zip(node.args[2:4], args[2:4], strict=True) if _inside(old, was)]
+    else:
+        return None
+    return next(((wanted, now) for (_, wanted), now in zip(told, given, strict=True) if wanted != now), None)
+
+
+def _inside(bound: int | None, size: int) -> bool:
+    return bound is not None and 0 < bound <= size
+
+
+def _bound(given: int | None, size: int) -> int:
+    if given is None:
+        return size
+    return min(given if given >= 0 else given + size, size)
 
 
 def sizes(node: Node, coupling: Coupling, gone: Gone) -> Iterator[tuple[int, int]]:
@@ -69,7 +100,7 @@ def _slice(node: Node, coupling: Coupling, gone: Gone) -> Iterator[tuple[int, in
     dim = (node.args[1] if len(node.args) > 1 else 0) % len(shape)
     stays = coupling.stays(coupling.flow.dim(source, dim), shape[dim], gone)
     for bound in node.args[2:4]:
-        if bound is not None and 0 < bound <= shape[dim]:
+        if _inside(bound, shape[dim]):
             yield bound, int(stays[:bound].sum())
 
 

@@ -21,7 +21,7 @@ from secateur.core.plan import Mend, held_at, is_settings, mend_sizes_
 
 from .align import Alignment
 from .capture import Call, given, standing_in, still, tensors_in
-from .constants import constants
+from .constants import constants, misplaced
 from .coupling import Coupling, Gone
 from .ir import Node
 from .stand_ins import Fakes, Metas, StandIns, without_collector
@@ -72,9 +72,11 @@ class _Checker(Tap):
         laid_out_alike: whether nothing was viewed or copied that was not in the recorded pass.
     """
 
-    def __init__(self, model: nn.Module, coupling: Coupling, shape: Callable[[int], tuple[int, ...]]) -> None:
+    def __init__(
+        self, model: nn.Module, coupling: Coupling, gone: Gone, shape: Callable[[int], tuple[int, ...]]
+    ) -> None:
         super().__init__(model)
-        self._coupling, self._shape = coupling, shape
+        self._coupling, self._gone, self._shape = coupling, gone, shape
         self._alignment = Alignment(coupling.graph)
         self._by_sizes_alone = coupling.graph.rung == "fake tensors"  # a number may come from the values of real ones
         self.at = 0
@@ -100,13 +102,17 @@ class _Checker(Tap):
             result = func(*args, **kwargs)
         except Exception as error:
             raise Misfit(self.at, (str(error).splitlines() or [type(error).__name__])[0][:200]) from error
-        found = next((number for number in self._ahead(op, candidates) if self._fits(number, result)), None)
-        if found is None and not any(t.dim() for t in tensors_in((args, result))):
+        fitting = [number for number in self._ahead(op, candidates) if self._fits(number, result)]
+        if not fitting and not any(t.dim() for t in tensors_in((args, result))):
             return result  # devices store a number in a tensor by different operations; it has no positions
-        if found is None:
+        if not fitting:
             shapes = [tuple(t.shape) for t in tensors_in(result)]
             wanted = [self._shape(value) for value in self._coupling.graph.nodes[self.at].outs]
             raise Misfit(self.at, f"it gave shape {str(shapes)[1:-1]} instead of {str(wanted)[1:-1]}")
+        amiss = {n: misplaced(self._coupling.graph.nodes[n], args, self._coupling, self._gone) for n in fitting}
+        found = next((number for number, told in amiss.items() if told is None), fitting[0])
+        if (told := amiss[found]) is not None:
+            raise Misfit(found, f"it takes or adds positions by {told[1]} instead of {told[0]}")
         self._alignment.take(self.module, op, found)
         before, now = _scalars(op, self._coupling.graph.nodes[found].args), _scalars(op, args)
         if self._by_sizes_alone and len(before) == len(now) and before != now:
@@ -209,7 +215,7 @@ class Trial:
         return self._pass((), Metas(), checker) is None and checker.laid_out_alike
 
     def _checker(self) -> _Checker:
-        return _Checker(self._model, self._coupling, self._shape)
+        return _Checker(self._model, self._coupling, self._gone, self._shape)
 
     def _pass(self, mends: Collection[Mend], stand_ins: StandIns | None, checker: _Checker) -> Misfit | None:
         try:
