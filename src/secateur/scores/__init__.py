@@ -3,6 +3,7 @@
 from .beta_rank import BetaRank
 from .coupled import Coupled
 from .custom import Custom
+from .flow import Crop, Grasp, Snip
 from .folded import FoldedNorm
 from .gradients import GradientMagnitude, Taylor
 from .magnitude import Magnitude
@@ -15,12 +16,15 @@ __all__ = [
     "LRP",
     "BetaRank",
     "Coupled",
+    "Crop",
     "Custom",
     "FoldedNorm",
     "GradientMagnitude",
+    "Grasp",
     "Magnitude",
     "ObsError",
     "Random",
+    "Snip",
     "Taylor",
     "Whole",
     "of_units",
