@@ -16,6 +16,7 @@ from secateur.core import (
     HessianGradient,
     RecipeError,
     Relevance,
+    Silenced,
     Space,
     State,
     Statistic,
@@ -32,6 +33,7 @@ from secateur.core.progress import report
 
 from .flow import SampleFlow
 from .reference import References
+from .silence import run_silenced
 
 Key = tuple[str, Statistic]
 
@@ -55,9 +57,10 @@ def collect(
     wanted = list(dict.fromkeys(statistics))
     references = {s: References(model, space, task, s.rules) for s in wanted if isinstance(s, UnitRelevance)}
     flows = _flows(model, space, task, wanted)
+    silent = [s for s in wanted if s.on is Silenced]
     states: dict[Key, State] = {(g.name, s): s.zero(g) for g in space for s in wanted}
     listeners: dict[type, Callable[[Group, Any], None]] = {}
-    for kind in {s.on for s in wanted} - {Relevance, Flow}:
+    for kind in {s.on for s in wanted} - {Relevance, Flow, Silenced}:
         listeners[kind] = _listener(states, [s for s in wanted if s.on is kind])
     if Backward in listeners or flows:
         _check_gradients(space)
@@ -72,7 +75,9 @@ def collect(
                 reference.run(batch, _listener(states, [statistic]))
             for _, flow in flows:
                 flow.take(batch)
-            if listeners or not (references or flows):
+            if silent:
+                run_silenced(model, space, task, batch, _listener(states, silent))
+            if listeners or not (references or flows or silent):
                 _one_batch(model, space, task, batch, listeners.get(Backward))
             used += 1
             report("collecting statistics", used, 0)

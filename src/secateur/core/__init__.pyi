@@ -171,6 +171,9 @@ from .stats import (
     Rules as Rules,
 )
 from .stats import (
+    Silenced as Silenced,
+)
+from .stats import (
     State as State,
 )
 from .stats import (

@@ -59,6 +59,22 @@ class Flow:
 
 
 @dataclass(frozen=True)
+class Silenced:
+    """One batch passed through the whole subject, and again without one unit of a group.
+
+    Attributes:
+        unit: which one, of `units`.
+        whole, without: logits, classes last.
+    """
+
+    unit: int
+    units: int
+    whole: Float[Tensor, "... classes"]
+    without: Float[Tensor, "... classes"]
+    samples: int
+
+
+@dataclass(frozen=True)
 class Visit:
     """Samples passed through the model in training: outputs and labels, by stable sample id."""
 
@@ -68,7 +84,7 @@ class Visit:
     epoch: int
 
 
-Event = Forward | Backward | Relevance | Flow | Visit
+Event = Forward | Backward | Relevance | Flow | Silenced | Visit
 
 
 @runtime_checkable
@@ -77,7 +93,7 @@ class Statistic(Protocol):
 
     @property
     def on(self) -> type:
-        """The kind of event it feeds on: `Forward`, `Backward`, `Relevance`, `Flow` or `Visit`."""
+        """The kind of event it feeds on: `Forward`, `Backward`, `Relevance`, `Flow`, `Silenced` or `Visit`."""
         ...
 
     def zero(self, group: Group) -> State:

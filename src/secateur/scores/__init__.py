@@ -10,9 +10,11 @@ from .magnitude import Magnitude
 from .obs import ObsError
 from .random import Random
 from .relevance import LRP
+from .silence import KL
 from .whole import Whole, of_units
 
 __all__ = [
+    "KL",
     "LRP",
     "BetaRank",
     "Coupled",
