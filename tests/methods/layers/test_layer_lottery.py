@@ -170,7 +170,7 @@ def test_blocks_that_change_the_shape_are_never_offered():
 
 
 def test_a_sparsity_beside_a_count_must_agree():
-    with pytest.raises(sc.RecipeError, match="removes 0.2857"):
+    with pytest.raises(sc.RecipeError, match=r"removes 0\.2857"):
         prune(resnet(), remove=2, sparsity=0.5)
 
 
