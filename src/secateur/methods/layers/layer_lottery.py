@@ -19,10 +19,8 @@ from secateur.schedules import OneShot, Rewinding
 from secateur.scores import KL, Crop, Grasp, Random, Snip, Whole
 from secateur.structures import Layers
 
-Criterion = Literal["grasp", "snip", "crop", "kl", "random"]
 
-
-def _score(criterion: Criterion, per_class: int) -> Score:
+def _score(criterion: str, per_class: int) -> Score:
     match criterion:
         case "grasp":
             return Whole(Grasp(Balanced(per_class, temperature=200.0)))
@@ -32,8 +30,7 @@ def _score(criterion: Criterion, per_class: int) -> Score:
             return Whole(Crop(Balanced(per_class)))
         case "kl":
             return KL()
-        case "random":
-            return Random()
+    return Random()
 
 
 @method(
@@ -52,7 +49,7 @@ def _score(criterion: Criterion, per_class: int) -> Score:
 )
 def layer_lottery(
     remove: int | None = None,
-    criterion: Criterion = "grasp",
+    criterion: Literal["grasp", "snip", "crop", "kl", "random"] = "grasp",
     rewind_to: Point | None = None,  # None prunes at initialisation
     per_class: int = 10,
     floor: int = 0,
