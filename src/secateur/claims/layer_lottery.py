@@ -100,9 +100,9 @@ def shallow_is_as_good_as_dense(seed: int, method: str) -> dict[str, float]:
     expect=higher("accuracy"),
     differs="5,000 training images of CIFAR-10 at 16x16 and 10 epochs for 50,000 at 32x32 and 200; Adam 3e-3 with "
     "cosine decay, no augmentation; 5,000 test images",
-    finding="52.0 % against 52.4 %, which five seeds cannot tell apart. In every seed GraSP gave up three blocks of the "
-    "first stage and SNIP three of the last, which hold 48 % of the parameters: with the mean over a block's weights both "
-    "choose stages rather than blocks, each at its own end.",
+    finding="52.0 % against 52.4 %, which five seeds cannot tell apart. In every seed GraSP gave up three blocks of "
+    "the first stage and SNIP three of the last, which hold 48 % of the parameters: with the mean over a block's "
+    "weights both choose stages rather than blocks, each at its own end.",
 )
 def grasp_beats_snip(seed: int, method: str) -> dict[str, float]:
     """The layer ticket of GraSP ends above that of SNIP."""
