@@ -1,5 +1,6 @@
 """The command line as a user meets it: output, exit codes, JSON, errors, Ctrl-C; each command in its own process."""
 
+import importlib.util
 import json
 import os
 import re
@@ -272,7 +273,8 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_finishes(tmp_path):
     assert torch.equal(sc.load(tmp_path / "out").fc.bias, sc.load(tmp_path / "run" / "result").fc.bias)
 
 
-HELP = [(), ("prune",), ("compare",), ("inspect",), ("methods",), ("card",), ("run",), ("claims",), ("claims", "list")]
+HELP = [(), ("prune",), ("compare",), ("inspect",), ("energy",), ("methods",), ("card",), ("run",), ("claims",)]
+HELP += [("claims", "list")]
 
 
 @pytest.mark.parametrize("command", [c for c in HELP if c], ids=" ".join)
@@ -285,4 +287,6 @@ def test_every_helps_example_works(command, tmp_path):
     words = [str(root / w) if w.startswith("examples/") else w for w in words]
     if words[:2] == ["claims", "run"]:
         pytest.skip("measuring a claim takes minutes; tests/claims runs a small one")
+    if words[0] == "energy" and importlib.util.find_spec("codecarbon") is None:
+        pytest.skip("needs the extra analysis")
     secateur(*words, cwd=tmp_path, check=0)

@@ -12,6 +12,8 @@ from secateur.tasks.digits import Images
 
 METHODS = sorted(registry.entries())
 CUTS = [m for m in METHODS if registry.get(m).recipe().structure.cuts]
+LAYERS = [m for m in CUTS if isinstance(registry.get(m).recipe().structure, sc.structures.Layers)]
+CHANNELS = [m for m in CUTS if m not in LAYERS]
 MASKS = [m for m in METHODS if m not in CUTS]
 SPARSITY = 0.6
 
@@ -31,22 +33,54 @@ class Net(nn.Module):
         return self.out(torch.relu(self.hidden(x.flatten(1))))
 
 
-def task(seed=0):
+class Block(nn.Module):
+    """A residual block with a batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        return torch.relu(x + self.norm(self.conv(x)))
+
+
+class Deep(Net):
+    """The same with blocks in its middle, for methods that take out whole layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(*(Block() for _ in range(5)))
+
+    def forward(self, x):
+        x = self.blocks(torch.relu(self.norm(self.conv(x))))
+        return self.out(torch.relu(self.hidden(torch.nn.functional.max_pool2d(x, 2).flatten(1))))
+
+
+def kind(method):
+    return Deep if method in LAYERS else Net
+
+
+def task(method="", seed=0):
     g = torch.Generator().manual_seed(0)
     x, y = torch.randn(48, 1, 4, 4, generator=g), torch.randint(4, (48,), generator=g)
     training = sc.Training(epochs=1, lr=1e-3)
     return sc.Task(
-        train=Images(x[:32], y[:32]), test=Images(x[32:], y[32:]), batch_size=8, training=training, model=Net, seed=seed
+        train=Images(x[:32], y[:32]),
+        test=Images(x[32:], y[32:]),
+        batch_size=8,
+        training=training,
+        model=kind(method),
+        seed=seed,
     )
 
 
-def net(dtype=torch.float32, seed=0):
+def net(method, dtype=torch.float32, seed=0):
     torch.manual_seed(seed)
-    return Net().to(dtype)
+    return kind(method)().to(dtype)
 
 
 def run(method, model=None, **options):
-    return sc.prune(net() if model is None else model, method, sparsity=SPARSITY, task=task(), **options)
+    return sc.prune(net(method) if model is None else model, method, sparsity=SPARSITY, task=task(method), **options)
 
 
 @pytest.fixture(params=METHODS)
@@ -56,6 +90,8 @@ def method(request):
 
 masking = pytest.mark.parametrize("method", MASKS, indirect=True)
 cutting = pytest.mark.parametrize("method", CUTS, indirect=True)
+narrowing = pytest.mark.parametrize("method", CHANNELS, indirect=True)
+shortening = pytest.mark.parametrize("method", LAYERS, indirect=True)
 
 
 def test_the_sparsity_is_exactly_what_was_asked(method):
@@ -75,7 +111,7 @@ def test_what_went_is_exactly_zero_in_the_model(method):
     assert any(bool((parameters[n][mask] != 0).all()) for n, mask in result.masks.items())
 
 
-@cutting
+@narrowing
 def test_what_went_is_cut_out_of_every_tensor_and_nothing_else_is(method):
     result = run(method)
     conv, hidden = result.keep.counts["conv"], result.keep.counts["hidden"]
@@ -93,10 +129,21 @@ def test_what_went_is_cut_out_of_every_tensor_and_nothing_else_is(method):
     assert not result.masks and result.after["macs"] < result.before["macs"]
 
 
+@shortening
+def test_what_went_is_deleted_and_nothing_else_is(method):
+    model = net(method)
+    names = {n for n, _ in model.named_parameters() if not n.startswith("blocks")}
+    result = run(method, model)
+    stay = result.keep.counts["blocks"]
+    assert [n for n, _ in result.subject.blocks.named_children()] == [str(i) for i in range(stay)]
+    assert {n for n, _ in result.subject.named_parameters() if not n.startswith("blocks")} == names
+    assert not result.masks and result.after["macs"] < result.before["macs"]
+
+
 @cutting
 def test_a_share_of_the_multiplications_is_met_as_nearly_as_whole_units_allow(method):
-    result = sc.prune(net(), method, macs=0.5, task=task())
-    one = result.before["macs"] * max(1 / n for n in (8, 16))
+    result = sc.prune(net(method), method, macs=0.5, task=task(method))
+    one = result.before["macs"] * max(1 / n for n in ((5,) if method in LAYERS else (8, 16)))
     assert abs(result.after["macs"] - 0.5 * result.before["macs"]) <= one
 
 
@@ -107,6 +154,8 @@ def test_biases_and_norms_are_not_pruned(method):
 
 def test_a_floor_of_the_structure_holds(method):
     structure, floor = (sc.structures.Channels(floor=4), 4) if method in CUTS else (sc.structures.Weights(floor=40), 40)
+    if method in LAYERS:
+        structure, floor = sc.structures.Layers(floor=2), 2
     result = run(method, structure=structure)
     assert min(result.keep.counts.values()) >= floor
 
@@ -119,7 +168,7 @@ def test_the_same_seed_gives_the_same_keep_and_the_same_weights(method):
 
 
 def test_the_callers_random_state_is_left_alone(method):
-    model = net()
+    model = net(method)
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)
@@ -130,7 +179,7 @@ def test_the_callers_random_state_is_left_alone(method):
 def test_saving_and_loading_gives_the_same_model(method, tmp_path):
     result = run(method)
     result.save(tmp_path / "saved")
-    loaded = sc.load(tmp_path / "saved", factory=Net)
+    loaded = sc.load(tmp_path / "saved", factory=kind(method))
     state = loaded.state_dict()
     assert state.keys() == result.subject.state_dict().keys()
     assert all(torch.equal(v, state[k]) for k, v in result.subject.state_dict().items())
@@ -148,9 +197,9 @@ def test_bfloat16_models_stay_bfloat16(method):
     def cast(model, batch):
         return model(batch[0].bfloat16()).float()
 
-    goal = task()
-    goal = sc.Task(**{**vars(goal), "call": cast, "model": lambda: Net().bfloat16()})
-    result = sc.prune(net(torch.bfloat16), method, sparsity=SPARSITY, task=goal)
+    goal = task(method)
+    goal = sc.Task(**{**vars(goal), "call": cast, "model": lambda: kind(method)().bfloat16()})
+    result = sc.prune(net(method, torch.bfloat16), method, sparsity=SPARSITY, task=goal)
     assert {p.dtype for p in result.subject.parameters()} == {torch.bfloat16}
     unit = 1 / sum(m.numel() for m in result.keep.masks.values())
     assert result.sparsity["sparsity"] == pytest.approx(SPARSITY, abs=max(0.01, unit))
@@ -158,7 +207,7 @@ def test_bfloat16_models_stay_bfloat16(method):
 
 def test_scores_leave_the_model_untouched(method):
     recipe = registry.get(method).recipe()
-    model = net().train()
+    model = net(method).train()
     before = copy.deepcopy(model.state_dict())
     x, _ = next(iter(task().batches()))
     space = recipe.structure.seeing(lambda seen: seen(x)).find(model)
@@ -175,7 +224,7 @@ def test_a_subject_of_the_wrong_kind_is_refused(method):
 
 
 def test_a_sparsity_outside_its_range_is_refused_before_anything_changes(method):
-    model = net()
+    model = net(method)
     before = copy.deepcopy(model.state_dict())
     for wrong in (-0.1, 1.0, 1.5, float("nan")):
         with pytest.raises(sc.RecipeError, match=r"\[0, 1\)"):
@@ -184,7 +233,7 @@ def test_a_sparsity_outside_its_range_is_refused_before_anything_changes(method)
 
 
 def test_nan_weights_are_named(method):
-    model = net()
+    model = net(method)
     with torch.no_grad():
         model.hidden.weight[0, 0] = float("nan")
     with pytest.raises(sc.NumericsError, match=r"hidden\.weight|loss is nan"):
@@ -192,7 +241,7 @@ def test_nan_weights_are_named(method):
 
 
 def test_tied_parameters_are_pruned_and_reported_once(method):
-    model = net()
+    model = net(method)
     model.twin = model.hidden
     result = run(method, model)
     assert sorted(result.masks) == ([] if method in CUTS else ["conv.weight", "hidden.weight", "out.weight"])

@@ -217,6 +217,12 @@ def test_the_ticket_redraws_nothing():
     assert {m.kind for _, m in rewinding()} == {Kind.PRUNE}
 
 
+def test_without_a_share_everything_goes_at_once_after_the_first_leg():
+    schedule = Rewinding(None, to=3)
+    found = moves(schedule, Clock(0, 10, schedule.legs(Target(0.875))), 0.875)
+    assert [(step, m.sparsity, m.rewind) for step, m in found] == [(10, 0.875, 3)] and schedule.legs(Target(0.875)) == 2
+
+
 @pytest.mark.parametrize("share", [0, 1, -0.2, 1.2])
 def test_a_share_that_is_none_names_the_papers(share):
     with pytest.raises(RecipeError, match=r"the paper removes 0\.2"):

@@ -1,4 +1,4 @@
-"""What pruning did to the model: where two keeps agree beyond chance, and how sure a mean over seeds is.
+"""What pruning did to the model: where two keeps agree beyond chance, what energy it takes, how sure a mean is.
 
 Names are loaded on first use (they are listed in `__init__.pyi`), so that reading verdicts needs no torch.
 """

@@ -2,6 +2,7 @@
 
 from .cap import WithCap
 from .densities import Widths
+from .exactly import Exactly
 from .fixed import Fixed
 from .floor import WithFloor
 from .global_ import Global
@@ -15,6 +16,7 @@ from .uniform import Uniform, UniformPlus
 __all__ = [
     "ER",
     "ERK",
+    "Exactly",
     "Fixed",
     "Global",
     "Isomorphic",

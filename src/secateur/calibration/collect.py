@@ -9,10 +9,14 @@ from torch import Tensor, nn
 
 from secateur.core import (
     Backward,
+    BalancedGradient,
+    Flow,
     Forward,
     Group,
+    HessianGradient,
     RecipeError,
     Relevance,
+    Silenced,
     Space,
     State,
     Statistic,
@@ -27,7 +31,9 @@ from secateur.core import (
 )
 from secateur.core.progress import report
 
+from .flow import SampleFlow
 from .reference import References
+from .silence import run_silenced
 
 Key = tuple[str, Statistic]
 
@@ -50,11 +56,13 @@ def collect(
     """
     wanted = list(dict.fromkeys(statistics))
     references = {s: References(model, space, task, s.rules) for s in wanted if isinstance(s, UnitRelevance)}
+    flows = _flows(model, space, task, wanted)
+    silent = [s for s in wanted if s.on is Silenced]
     states: dict[Key, State] = {(g.name, s): s.zero(g) for g in space for s in wanted}
     listeners: dict[type, Callable[[Group, Any], None]] = {}
-    for kind in {s.on for s in wanted} - {Relevance}:
+    for kind in {s.on for s in wanted} - {Relevance, Flow, Silenced}:
         listeners[kind] = _listener(states, [s for s in wanted if s.on is kind])
-    if Backward in listeners:
+    if Backward in listeners or flows:
         _check_gradients(space)
     used = 0
     with _left_as_it_was(model), ExitStack() as hooks:
@@ -65,10 +73,16 @@ def collect(
             batch = to_device(batch, device_of(model))
             for statistic, reference in references.items():
                 reference.run(batch, _listener(states, [statistic]))
-            if listeners or not references:
+            for _, flow in flows:
+                flow.take(batch)
+            if silent:
+                run_silenced(model, space, task, batch, _listener(states, silent))
+            if listeners or not (references or flows or silent):
                 _one_batch(model, space, task, batch, listeners.get(Backward))
             used += 1
             report("collecting statistics", used, 0)
+        for asking, flow in flows if used else ():
+            flow.run(_listener(states, asking))
     if not used:
         raise RecipeError(
             "there is no batch to collect statistics from: 0 were read",
@@ -76,6 +90,19 @@ def collect(
             mend="check the loader; it must give at least one batch",
         )
     return {key: key[1].value(state) for key, state in states.items() if _seen(state)}
+
+
+def _flows(
+    model: nn.Module, space: Space, task: Task, wanted: list[Statistic]
+) -> list[tuple[list[Statistic], SampleFlow]]:
+    """One pass for all statistics of the same samples, and who asks for it."""
+    asking = [s for s in wanted if isinstance(s, BalancedGradient | HessianGradient)]
+    found = []
+    for samples in dict.fromkeys(s.samples for s in asking):
+        mine: list[Statistic] = [s for s in asking if s.samples == samples]
+        twice = any(isinstance(s, HessianGradient) for s in mine)
+        found.append((mine, SampleFlow(model, space, task, samples, twice)))
+    return found
 
 
 def _seen(state: State) -> bool:

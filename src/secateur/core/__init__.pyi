@@ -141,13 +141,25 @@ from .stats import (
     Backward as Backward,
 )
 from .stats import (
+    Balanced as Balanced,
+)
+from .stats import (
+    BalancedGradient as BalancedGradient,
+)
+from .stats import (
     Event as Event,
+)
+from .stats import (
+    Flow as Flow,
 )
 from .stats import (
     Forward as Forward,
 )
 from .stats import (
     Gradient as Gradient,
+)
+from .stats import (
+    HessianGradient as HessianGradient,
 )
 from .stats import (
     InputGram as InputGram,
@@ -157,6 +169,9 @@ from .stats import (
 )
 from .stats import (
     Rules as Rules,
+)
+from .stats import (
+    Silenced as Silenced,
 )
 from .stats import (
     State as State,
@@ -203,6 +218,12 @@ from .task import (
 )
 from .task import (
     first_samples as first_samples,
+)
+from .task import (
+    joined_batches as joined_batches,
+)
+from .task import (
+    picked_samples as picked_samples,
 )
 from .task import (
     to_device as to_device,

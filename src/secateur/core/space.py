@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -137,7 +138,9 @@ class Group:
         runtime: the units exist only while the model runs (tokens): counts are decided here, a `Route` picks there.
         labels: one integer per unit (the class of a sample), if there are any.
         members: where the units lie, if they are slices of several tensors that go together (channels, heads).
-        inside: for units that are whole modules (layers), the tensors of each as groups of weights.
+        inside: for units that are whole modules (layers), the tensors of each as groups of weights,
+        names: their paths, and
+        without: for each a context in which the subject runs as if it were not there.
         kind: what the units are, in a word: "channels", "heads", "blocks"; empty where the structure says it.
         parent: the group of the unrefined space that this one is a part of, and
         index: which of the parent's units (flat) these are.
@@ -155,6 +158,8 @@ class Group:
     labels: Tensor | None = None
     members: tuple[Member, ...] = ()
     inside: tuple[tuple["Group", ...], ...] = ()
+    names: tuple[str, ...] = ()
+    without: tuple[Callable[[nn.Module], AbstractContextManager[None]], ...] = ()
     kind: str = ""
     parent: str | None = None
     index: Tensor | None = None
@@ -236,6 +241,8 @@ class Space:
         """The groups with those of several tensors replaced by their parameters: what statistics are collected of."""
         found: dict[str, Group] = {}
         for group in self.groups:
+            if group.without:  # whole layers are heard as such, too
+                found.setdefault(group.name, group)
             for leaf in group.leaves:
                 if leaf is group or (leaf.site is not None and isinstance(leaf.site.tensor, nn.Parameter)):
                     found.setdefault(leaf.name, leaf)

@@ -45,6 +45,36 @@ class Relevance:
 
 
 @dataclass(frozen=True)
+class Flow:
+    """The loss of a few chosen samples was differentiated, and if asked for twice, with respect to the group's tensor.
+
+    Attributes:
+        gradient: g, in the tensor's own shape.
+        product: H g, the Hessian times g over all matrices of the model; None where nothing asked for it.
+    """
+
+    gradient: Float[Tensor, "..."]
+    product: Float[Tensor, "..."] | None
+    samples: int
+
+
+@dataclass(frozen=True)
+class Silenced:
+    """One batch passed through the whole subject, and again without one unit of a group.
+
+    Attributes:
+        unit: which one, of `units`.
+        whole, without: logits, classes last.
+    """
+
+    unit: int
+    units: int
+    whole: Float[Tensor, "... classes"]
+    without: Float[Tensor, "... classes"]
+    samples: int
+
+
+@dataclass(frozen=True)
 class Visit:
     """Samples passed through the model in training: outputs and labels, by stable sample id."""
 
@@ -54,7 +84,7 @@ class Visit:
     epoch: int
 
 
-Event = Forward | Backward | Relevance | Visit
+Event = Forward | Backward | Relevance | Flow | Silenced | Visit
 
 
 @runtime_checkable
@@ -63,7 +93,7 @@ class Statistic(Protocol):
 
     @property
     def on(self) -> type:
-        """The kind of event it feeds on: `Forward`, `Backward`, `Relevance` or `Visit`."""
+        """The kind of event it feeds on: `Forward`, `Backward`, `Relevance`, `Flow`, `Silenced` or `Visit`."""
         ...
 
     def zero(self, group: Group) -> State:
@@ -183,6 +213,77 @@ class UnitRelevance(Statistic):
 
     def value(self, state: State) -> Tensor:
         return state["sum"]
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """A few samples, equally many of each class, and how their loss is taken.
+
+    Attributes:
+        per_class: how many of each class, the first that come; None takes whole batches, whatever the targets are.
+        temperature: logits are divided by it.
+        norms: whether batch norms use the statistics of the "batch", as in training, or their "running" ones, which
+            mean nothing before training.
+    """
+
+    per_class: int | None = 10
+    temperature: float = 1.0
+    norms: Literal["batch", "running"] = "batch"
+
+    def __post_init__(self) -> None:
+        if (self.per_class is not None and self.per_class < 1) or not self.temperature > 0:
+            raise RecipeError(
+                f"per_class is {self.per_class}, temperature {self.temperature}",
+                where="Balanced(...)",
+                mend="per_class is 1 or more, or None; temperature is above 0",
+            )
+
+
+@dataclass(frozen=True)
+class _OfFlow(Statistic):
+    samples: Balanced = Balanced()
+
+    on = Flow
+
+    def zero(self, group: Group) -> State:
+        return {"sum": torch.zeros(()), "samples": torch.zeros(())}
+
+    def merge(self, a: State, b: State) -> State:
+        return summed(a, b)
+
+    def value(self, state: State) -> Tensor:
+        return state["sum"] / state["samples"].to(state["sum"].device)
+
+
+@dataclass(frozen=True)
+class BalancedGradient(_OfFlow):
+    """The gradient of the mean loss over a few samples of each class. Shape: the tensor's own."""
+
+    def update(self, state: State, event: Event) -> State:
+        assert isinstance(event, Flow)
+        return _weighed(state, event.gradient, event.samples)
+
+
+@dataclass(frozen=True)
+class HessianGradient(_OfFlow):
+    """H g of the mean loss over a few samples of each class: how a step along the gradient changes it.
+
+    g is that over all matrices and convolutions of the model, so nothing depends on which of them are groups. Workers
+    that merge each follow their own gradient. Shape: the tensor's own.
+    """
+
+    samples: Balanced = Balanced(temperature=200.0)
+
+    def update(self, state: State, event: Event) -> State:
+        assert isinstance(event, Flow) and event.product is not None
+        return _weighed(state, event.product, event.samples)
+
+
+def _weighed(state: State, value: Tensor, samples: int) -> State:
+    return {
+        "sum": state["sum"].to(value.device) + value.detach() * samples,
+        "samples": state["samples"] + samples,
+    }
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, default_collate
 
-from .errors import NumericsError, RecipeError
+from .errors import NumericsError, RecipeError, SubjectError
 
 Batch = Any
 Data = Any
@@ -263,8 +263,53 @@ def first_samples(batch: Batch, count: int = 1) -> Batch:
     The size of a batch is the first dimension that most of its tensors have in common. Others, such as positions, stay
     whole. A list of tensors within a batch is one of samples of different sizes.
     """
+    return _picked(batch, lambda samples: samples[:count], _size(batch))
+
+
+def picked_samples(batch: Batch, index: Tensor) -> Batch:
+    """The samples of a batch with these numbers; what is no sample stays whole, as in `first_samples`."""
+
+    def pick(samples: Any) -> Any:
+        return samples[index.to(samples.device)] if isinstance(samples, Tensor) else [samples[i] for i in index]
+
+    return _picked(batch, pick, _size(batch))
+
+
+def joined_batches(batches: Sequence[Batch]) -> Batch:
+    """Batches of one form as one batch, sample after sample; what is no sample is taken from the first.
+
+    Raises:
+        SubjectError: samples of one batch have another shape than those of the next.
+    """
+    return _joined(list(batches), [_size(batch) for batch in batches])
+
+
+def _joined(parts: list[Any], sizes: list[int | None], inside: bool = False) -> Any:
+    first = parts[0]
+    if isinstance(first, Tensor):
+        if not all(p.dim() and len(p) == n for p, n in zip(parts, sizes, strict=True)):
+            return first
+        if len({p.shape[1:] for p in parts}) > 1:
+            shapes = " and ".join(str(tuple(s)) for s in sorted({p.shape[1:] for p in parts})[:2])
+            raise SubjectError(
+                f"samples of shapes {shapes} make no batch",
+                where="the batches of the task",
+                mend="pad or crop all samples alike",
+            )
+        return torch.cat(parts)
+    if _is_list_of_samples(first, inside):
+        return [sample for part in parts for sample in part]
+    if isinstance(first, Mapping):
+        return {k: _joined([p[k] for p in parts], sizes, True) for k in first}
+    if isinstance(first, tuple | list):
+        return _like(first, [_joined(list(items), sizes, True) for items in zip(*parts, strict=True)])
+    return first
+
+
+def _size(batch: Batch) -> int | None:
+    """The first dimension that most tensors of a batch have in common; None where it has none."""
     sizes = Counter(_first_dimensions(batch))
-    return _first(batch, count, max(sizes, key=lambda n: sizes[n])) if sizes else batch
+    return max(sizes, key=lambda n: sizes[n]) if sizes else None
 
 
 def _first_dimensions(batch: Batch, inside: bool = False) -> Iterator[int]:
@@ -277,15 +322,15 @@ def _first_dimensions(batch: Batch, inside: bool = False) -> Iterator[int]:
             yield from _first_dimensions(item, inside=True)
 
 
-def _first(batch: Batch, count: int, size: int, inside: bool = False) -> Batch:
+def _picked(batch: Batch, pick: Callable[[Any], Any], size: int | None, inside: bool = False) -> Batch:
     if isinstance(batch, Tensor):
-        return batch[:count] if batch.dim() and len(batch) == size else batch
+        return pick(batch) if batch.dim() and len(batch) == size else batch
     if _is_list_of_samples(batch, inside):
-        return batch[:count] if len(batch) == size else batch
+        return pick(batch) if len(batch) == size else batch
     if isinstance(batch, Mapping):
-        return {k: _first(v, count, size, True) for k, v in batch.items()}
+        return {k: _picked(v, pick, size, True) for k, v in batch.items()}
     if isinstance(batch, tuple | list):
-        return _like(batch, [_first(v, count, size, True) for v in batch])
+        return _like(batch, [_picked(v, pick, size, True) for v in batch])
     return batch
 
 

@@ -148,7 +148,7 @@ def implied_target(recipe: Recipe, space: Space, sparsity: float | None, cost: s
     if all(g.exact is not None for g in space):
         removed = sum((g.lane - (g.exact or 0)) * g.lanes for g in space)
         implied = removed / space.size
-    elif isinstance(recipe.budget, budgets.Fixed):
+    elif isinstance(recipe.budget, budgets.Fixed | budgets.Exactly):
         implied = recipe.budget.target(space).sparsity
     if sparsity is None:
         if implied is None:

@@ -14,6 +14,7 @@ from secateur.core import (
     Delta,
     Healing,
     Keep,
+    Kind,
     Plan,
     Recipe,
     RecipeError,
@@ -175,14 +176,23 @@ class _Job:
                 where="Recipe(recovery=...)",
                 mend="add FineTune(epochs=...) to the recovery",
             )
-        if self.recipe.structure.cuts and (self.schedule.regrows or self.schedule.starts_dense):
+        if self.recipe.structure.cuts and self._brings_back():
             raise RecipeError(
                 f"{type(self.schedule).__name__} brings weights back, and what is cut out is gone",
                 where=f"structure {type(self.recipe.structure).__name__}",
-                mend="use a schedule that only prunes: OneShot, Iterative, CubicGradual",
+                mend="use a schedule that only prunes: OneShot, Iterative, CubicGradual; "
+                "or one that rewinds once: Rewinding(share=None)",
             )
         if not self.trains:
             self.schedule.check(self._still_clock(), self.target)
+
+    def _brings_back(self) -> bool:
+        """Whether units return that a cut has removed. What survives can be rewound after one cut, not after more."""
+        if self.schedule.regrows or not self.schedule.starts_dense:
+            return self.schedule.regrows
+        legs = self.schedule.legs(self.target)
+        moves = self.schedule.moves(Clock(1, 1, legs, 1), self.target)
+        return legs > 2 or any(m.kind is not Kind.PRUNE or m.rewind == "fresh" for m in moves)
 
     def _still_clock(self) -> Clock:
         """A clock of no steps: everything that the schedule does happens at once."""

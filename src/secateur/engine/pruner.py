@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from secateur.calibration import collect
 from secateur.core import (
+    Choice,
     Clock,
     Keep,
     MaskKeeper,
@@ -248,6 +249,13 @@ class DecisionMaker:
                 mask = whole.reshape(known.shape)
             found[name] = mask
         return Keep(found)
+
+    def cut_(self, dense: nn.Module) -> nn.Module:
+        """Another copy of the dense subject, cut as this one was, in place."""
+        assert self.keep is not None
+        twin, _ = self.recipe.structure.apply_(dense, Choice(self.keep))
+        assert isinstance(twin, nn.Module)
+        return twin
 
     def state(self) -> dict[str, Any]:
         """What another process needs to go on, beside the subject's own tensors."""

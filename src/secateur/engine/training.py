@@ -88,6 +88,7 @@ class Trainer:
         self.curve = Curve()
         self.schedule.check(self.clock, self.target)
         self._snapshots: dict[int, dict[str, Tensor]] = {}
+        self._dense: nn.Module | None = None
 
     @property
     def clock(self) -> Clock:
@@ -98,6 +99,8 @@ class Trainer:
         """Train through all legs, in place; goes on from the run folder's state if there is one."""
         self.accelerator = self.device.accelerator()
         self.model.to(self.accelerator.device)
+        cuts = self.maker is not None and self.maker.recipe.structure.cuts
+        self._dense = copy.deepcopy(self.model) if cuts and self._wanted_snapshots() else None
         self._wrapped = self.accelerator.prepare_model(self.model)
         self._new_optimizer()
         with seeded(self.seed):
@@ -197,9 +200,18 @@ class Trainer:
         self.leg, self.position = self.leg + 1, 0 if to == "fresh" else to
         if to == "fresh":
             fresh_(self.model, self.task, self.seed)
+        elif self._dense is not None:
+            self._rewind_cut(self._dense, self._snapshot(to))
         else:
             load_dense_(self.model, self._snapshot(to))
         self._new_optimizer()
+
+    def _rewind_cut(self, dense: nn.Module, tensors: dict[str, Tensor]) -> None:
+        """What survived the cut, with the values that it had in the snapshot of the dense subject."""
+        assert self.maker is not None
+        twin = copy.deepcopy(dense)
+        twin.load_state_dict(tensors)
+        self.model.load_state_dict(self.maker.cut_(twin).state_dict())
 
     def _new_optimizer(self) -> None:
         self.optimizer = self.accelerator.prepare_optimizer(optimizer_for(self.model, self.training))

@@ -3,6 +3,7 @@
 from .capture import capture
 from .coupling import Coupling, Family, Tag
 from .find import couple
+from .hooked import silenced
 from .layers import LayerUnits, layers_of
 from .masked import masked_outputs
 from .proof import otherwise, proven_cut_
@@ -39,5 +40,6 @@ __all__ = [
     "proven_cut_",
     "removal",
     "shorten_",
+    "silenced",
     "tracks_of",
 ]

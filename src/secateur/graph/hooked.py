@@ -1,6 +1,7 @@
 """The dense model with some units silenced by hooks: what the shorter model must equal. It shares no code with it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +17,13 @@ def hooked_outputs(model: nn.Module, call: Call, units: Sequence[Unit]) -> list[
     Args:
         call: as the one that was recorded, on inputs of the same shapes.
     """
+    with silenced(model, units), still(model):
+        return [t.clone() for t in tensors_in(call(model))]
+
+
+@contextmanager
+def silenced(model: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
+    """A context in which blocks give their input, and branches zeros."""
     handles = []
     try:
         for unit in units:
@@ -23,8 +31,7 @@ def hooked_outputs(model: nn.Module, call: Call, units: Sequence[Unit]) -> list[
             before, after = _silencing(unit)
             handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
             handles.append(module.register_forward_hook(after))
-        with still(model):
-            return [t.clone() for t in tensors_in(call(model))]
+        yield
     finally:
         for handle in handles:
             handle.remove()

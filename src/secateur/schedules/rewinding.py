@@ -22,19 +22,19 @@ class Rewinding(Schedule):
     The last pruning lands on the target itself, so it may take less than a full share.
 
     Attributes:
-        share: of the survivors that goes each time.
+        share: of the survivors that goes each time; None prunes once, to the target.
         to: the point of the first leg that weights, buffers, learning rate and data order return to (0 is the
             initialisation), or "end": weights stay as trained and only the learning rate starts again.
         control: "ticket"; "reinit": the final mask on a fresh initialisation; "random-mask": the final counts of each
             matrix at random positions. Controls differ from the ticket in the last leg only.
     """
 
-    share: float = 0.2
+    share: float | None = 0.2
     to: Point = 0
     control: Control = "ticket"
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
+        if self.share is not None and not 0 < self.share < 1:
             raise RecipeError(
                 f"share is {self.share}", where="Rewinding(share=...)", mend="between 0 and 1; the paper removes 0.2"
             )
@@ -50,13 +50,15 @@ class Rewinding(Schedule):
         return True
 
     def legs(self, target: Target) -> int:
+        if self.share is None:
+            return 2
         return levels(target.sparsity, self.share) + 1
 
     def moves(self, clock: Clock, target: Target) -> Iterable[Move]:
         if clock.leg_steps == 0 or clock.step == 0 or clock.step % clock.leg_steps or clock.step >= clock.total:
             return
         level, last = clock.step // clock.leg_steps, self.legs(target) - 1
-        sparsity = target.sparsity if level == last else 1 - (1 - self.share) ** level
+        sparsity = target.sparsity if level == last or self.share is None else 1 - (1 - self.share) ** level
         controlled = level == last and self.control != "ticket"
         rewind = self._rewind(clock, fresh=controlled and self.control == "reinit")
         if controlled and self.control == "random-mask":

@@ -3,24 +3,30 @@
 from .beta_rank import BetaRank
 from .coupled import Coupled
 from .custom import Custom
+from .flow import Crop, Grasp, Snip
 from .folded import FoldedNorm
 from .gradients import GradientMagnitude, Taylor
 from .magnitude import Magnitude
 from .obs import ObsError
 from .random import Random
 from .relevance import LRP
+from .silence import KL
 from .whole import Whole, of_units
 
 __all__ = [
+    "KL",
     "LRP",
     "BetaRank",
     "Coupled",
+    "Crop",
     "Custom",
     "FoldedNorm",
     "GradientMagnitude",
+    "Grasp",
     "Magnitude",
     "ObsError",
     "Random",
+    "Snip",
     "Taylor",
     "Whole",
     "of_units",

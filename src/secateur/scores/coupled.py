@@ -28,15 +28,18 @@ def combined(values: Float[Tensor, "members units"], over: Over) -> Float[Tensor
 
 
 def normalized(score: Float[Tensor, " units"], how: Normalize) -> Float[Tensor, " units"]:
-    """Scores of one group on a scale that others share; a group of equal scores stays finite."""
+    """Scores of one group on a scale that others share; a group of equal scores stays finite.
+
+    Mean, maximum and sum are those of magnitudes: scores such as GraSP's are of either sign, and keep it.
+    """
     tiny = torch.finfo(score.dtype).tiny
     match how:
         case "mean":
-            return score / score.mean().clamp_min(tiny)
+            return score / score.abs().mean().clamp_min(tiny)
         case "max":
-            return score / score.amax().clamp_min(tiny)
+            return score / score.abs().amax().clamp_min(tiny)
         case "sum":
-            return score / score.sum().clamp_min(tiny)
+            return score / score.abs().sum().clamp_min(tiny)
         case "min-max":
             return (score - score.amin()) / (score.amax() - score.amin()).clamp_min(tiny)
         case "standard":

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from secateur.graph import (
     products,
     removal,
     shorten_,
+    silenced,
     tracks_of,
 )
 
@@ -182,7 +183,16 @@ def _group(name: str, units: list[Unit], leaves: Mapping[str, Group], floor: int
         "bytes": sum(t.numel() * t.element_size() for t in tensors) / len(units),
     }
     kind = "sublayers" if name.endswith("/sublayers") else "blocks"
-    return Group(name, (len(units),), floor=min(floor, len(units)), costs=costs, inside=tuple(inside), kind=kind)
+    return Group(
+        name,
+        (len(units),),
+        floor=min(floor, len(units)),
+        costs=costs,
+        inside=tuple(inside),
+        names=tuple(unit.module for unit in units),
+        without=tuple(partial(silenced, units=(unit,)) for unit in units),
+        kind=kind,
+    )
 
 
 def _leaves(model: nn.Module) -> dict[str, Group]:
