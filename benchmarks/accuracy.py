@@ -1,8 +1,8 @@
 """Accuracy at half the multiplications, before and after a short fine-tune: every structured method against a peer.
 
-The pretrained networks of the sample data lose half their MACs, counted by one counter for all, and are measured as they
-are and after the same short training: no method trains in its own way here, so that what it cut is compared, and what
-it repairs in closed form. Torch-Pruning 1.6.1 prunes globally in steps with its group magnitude, Taylor and LAMP
+The pretrained networks of the sample data lose half their MACs, counted by one counter for all, and are measured as
+they are and after the same short training: no method trains in its own way here, so that what it cut is compared, and
+what it repairs in closed form. Torch-Pruning 1.6.1 prunes globally in steps with its group magnitude, Taylor and LAMP
 importances. Each seed draws the images that are looked at, trained on and tested on; all of them are stored.
 
 Every run is a process of its own and a row of the file, so that a run that was interrupted goes on where it was. The
@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
