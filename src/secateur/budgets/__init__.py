@@ -10,6 +10,7 @@ from .knapsack import Knapsack
 from .lamp import Lamp
 from .layer_rates import LayerRates
 from .random_graph import ER, ERK
+from .sensitivity import Sensitivity
 from .uniform import Uniform, UniformPlus
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Knapsack",
     "Lamp",
     "LayerRates",
+    "Sensitivity",
     "Uniform",
     "UniformPlus",
     "Widths",

@@ -139,6 +139,7 @@ class Group:
         members: where the units lie, if they are slices of several tensors that go together (channels, heads).
         inside: for units that are whole modules (layers), the tensors of each as groups of weights.
         kind: what the units are, in a word: "channels", "heads", "blocks"; empty where the structure says it.
+        section: the part of the subject that its units lie in, where the structure tells: a stage, a kind of block.
         parent: the group of the unrefined space that this one is a part of, and
         index: which of the parent's units (flat) these are.
     """
@@ -156,6 +157,7 @@ class Group:
     members: tuple[Member, ...] = ()
     inside: tuple[tuple["Group", ...], ...] = ()
     kind: str = ""
+    section: str = ""
     parent: str | None = None
     index: Tensor | None = None
 

@@ -6,6 +6,7 @@ from .custom import Custom
 from .folded import FoldedNorm
 from .gradients import GradientMagnitude, Taylor
 from .magnitude import Magnitude
+from .norm_scale import NormScale
 from .obs import ObsError
 from .random import Random
 from .relevance import LRP
@@ -19,6 +20,7 @@ __all__ = [
     "FoldedNorm",
     "GradientMagnitude",
     "Magnitude",
+    "NormScale",
     "ObsError",
     "Random",
     "Taylor",
