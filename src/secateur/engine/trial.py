@@ -3,6 +3,7 @@
 import copy
 from dataclasses import fields, is_dataclass, replace
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,6 +40,9 @@ class MeasuredTrial:
             with torch.no_grad():
                 twin = copy.deepcopy(self._model)
                 if keep.sparsity:
+                    sight: Any = getattr(self._structure, "_sight", None)
+                    if sight is not None:
+                        sight.adopt(self._model, twin)
                     twin, _ = self._structure.apply_(twin, Choice(keep))
             self._known[key] = self._measured(twin)
         return self._known[key]

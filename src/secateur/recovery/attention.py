@@ -1,6 +1,6 @@
 r"""Spatial attention distillation: the dense model teaches where to look (after Zagoruyko & Komodakis, ICLR 2017).
 
-    A = mean_c |F_c|^2, flattened, divided by ||A||_2;     loss = loss_task + beta sum_s mean ||A_teacher - A_student||^2
+    A = mean_c |F_c|^2, flattened, over ||A||_2;     loss = loss_task + beta sum_s mean ||A_teacher - A_student||^2
 
 A map has no channels, so nothing stands between layers of unlike width. For unit vectors that are not negative each
 term lies in [0, 2], whatever the sizes. beta is such that the term begins as a given share of the task's loss.
