@@ -54,7 +54,9 @@ class Net(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.body = nn.Sequential(*(nn.Conv2d(i, o, 3, s, 1) for i, o, s in ((1, 4, 1), (4, 4, 1), (4, 6, 2), (6, 6, 1))))
+        self.body = nn.Sequential(
+            *(nn.Conv2d(i, o, 3, s, 1) for i, o, s in ((1, 4, 1), (4, 4, 1), (4, 6, 2), (6, 6, 1)))
+        )
         self.head = nn.Linear(6, 3)
 
     def forward(self, x):

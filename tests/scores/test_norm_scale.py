@@ -40,7 +40,10 @@ def test_a_norm_after_a_concatenation_is_read_at_the_right_places():
         def __init__(self):
             super().__init__()
             self.a, self.b, self.norm, self.out = (
-                nn.Conv2d(2, 3, 1), nn.Conv2d(2, 4, 1), nn.BatchNorm2d(7), nn.Conv2d(7, 2, 1)
+                nn.Conv2d(2, 3, 1),
+                nn.Conv2d(2, 4, 1),
+                nn.BatchNorm2d(7),
+                nn.Conv2d(7, 2, 1),
             )
 
         def forward(self, x):

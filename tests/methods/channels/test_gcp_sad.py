@@ -74,7 +74,11 @@ def test_what_the_detector_gives_back_keeps_its_channels_and_the_rest_a_tenth():
 
 def test_a_group_without_batch_norm_is_judged_by_its_filters_and_named(caplog):
     model = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 3)
+        torch.nn.Conv2d(3, 8, 3),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8, 3),
     )
     with torch.no_grad():
         model[0].weight[2:5] *= 1e-3
@@ -83,4 +87,3 @@ def test_a_group_without_batch_norm_is_judged_by_its_filters_and_named(caplog):
         result = sc.prune(model, "gcp-sad", sparsity=0.375, sparse=0, epochs=0, task=data, device="cpu")
     assert "'0' has no batch norm" in caplog.text
     assert result.keep["0"].tolist() == [True, True, False, False, False, True, True, True]
-
