@@ -5,6 +5,7 @@ r"""q-constrained: of configurations of one cost, those with nearly the best MAC
 (He et al., "Network Pruning Spaces", 2023). The best of those that are tried in the refined space is taken.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,9 +23,11 @@ _DRAWS = 10  # candidates for each that is tried
 def best_ratio(ratios: Sequence[float], errors: Sequence[float]) -> float:
     """q*: where a parabola through the errors over log q is lowest, within the ratios that were seen."""
     x, y = np.log(np.asarray(ratios, float)), np.asarray(errors, float)
-    if len(x) < 3 or np.ptp(x) < 1e-9:
+    if len(np.unique(x.round(9))) < 3:
         return float(np.exp(x[int(y.argmin())]))
-    curve = np.polynomial.Polynomial.fit(x, y, 2).convert()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", np.exceptions.RankWarning)  # nearly equal ratios say little, and that is all
+        curve = np.polynomial.Polynomial.fit(x, y, 2).convert()
     c = [*curve.coef, 0.0, 0.0, 0.0][:3]
     ends = [float(x.min()), float(x.max())]
     inside = [-c[1] / (2 * c[2])] if c[2] > 0 and ends[0] < -c[1] / (2 * c[2]) < ends[1] else []
