@@ -273,6 +273,7 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_finishes(tmp_path):
 
 
 HELP = [(), ("prune",), ("compare",), ("inspect",), ("methods",), ("card",), ("run",), ("claims",), ("claims", "list")]
+HELP += [("analyze",), ("analyze", "pruning-space")]
 
 
 @pytest.mark.parametrize("command", [c for c in HELP if c], ids=" ".join)
@@ -286,3 +287,13 @@ def test_every_helps_example_works(command, tmp_path):
     if words[:2] == ["claims", "run"]:
         pytest.skip("measuring a claim takes minutes; tests/claims runs a small one")
     secateur(*words, cwd=tmp_path, check=0)
+
+
+def test_a_pruning_space_is_studied_and_goes_on_with_more_samples(tmp_path):
+    named = ("analyze", "pruning-space", "builtin:digits-cnn", "--task", "builtin:digits")
+    arguments = (*named, "--steps", "0", "-o", "space")
+    first = json.loads(secateur(*arguments, "-n", "3", "--json", cwd=tmp_path).stdout)
+    assert first["samples"] == 3 and (tmp_path / first["page"]).is_file()
+    more = secateur(*arguments, "-n", "4", cwd=tmp_path).stdout
+    assert re.search(r"samples +4\n", more)
+    assert len(json.loads((tmp_path / "space" / "samples.json").read_text())["samples"]) == 4
