@@ -58,6 +58,10 @@ def _figures(result: sc.Result, metric: str = "accuracy") -> dict[str, float]:
     expect=higher("accuracy", by=0.01),
     differs="ResNet-20 on CIFAR-10 for a detector, 70 % of the MACs for half of the channels; 3 epochs of sparse "
     "training on 2,000 images at a strength of 0.01; for each seed other training images and 2,000 test images",
+    finding="35 % against 37 %, and ahead in two of five seeds, where the slimmed network has 91 %. MACs of the two "
+    "sides differ by up to 1.5 points, since units are whole. The scan sees one stage cut while the others are whole; "
+    "what all cuts do together it does not see, and 256 images make it coarse. Which of these matters was not looked "
+    "into.",
 )
 def sections_beat_one_threshold(seed: int, method: str) -> dict[str, float]:
     """Slimmed and cut to 70 % of the MACs, untrained, thresholds for stages keep a point more than one for all."""
@@ -73,6 +77,7 @@ def sections_beat_one_threshold(seed: int, method: str) -> dict[str, float]:
     differs="ResNet-20 on CIFAR-10 for a detector, half of the MACs for half of the channels; 3 epochs of sparse "
     "training and 3 after the cut on 2,000 images; the teacher is the slimmed network; for each seed other training "
     "images and 2,000 test images",
+    finding="75.2 % against 74.3 %, ahead in four of five seeds, by 0.6 to 2 points, and level in one.",
 )
 def attention_teaches(seed: int, method: str) -> dict[str, float]:
     """Cut to half of the MACs, 3 epochs with maps of attention end 0.2 points above 3 epochs without."""

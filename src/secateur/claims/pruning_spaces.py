@@ -56,6 +56,9 @@ def _samples(seed: int) -> _Samples:
     differs="ResNet-20 on CIFAR-10 for ResNet-50 on ImageNet; no training of samples, whose batch norms are measured "
     "on 256 images; 18 samples to fit and 18 others to measure, on 500 test images; for each seed other samples and "
     "images; means of the two parts for a rank test over 60 samples, whose p is stored beside them",
+    finding="48 % against 56 % error; in four of five seeds the rank test tells the two apart as well (p below 0.05). "
+    "The best ratio lay between 213 and 250, where the dense network has 301 MACs for each parameter. The paper's "
+    "conjecture that it rises as more goes was not measured.",
 )
 def the_ratio_predicts_the_error(seed: int, method: str) -> dict[str, float]:
     """At half of the MACs, the third of samples nearest to the best ratio has a lower mean error than the others."""
@@ -73,6 +76,8 @@ def the_ratio_predicts_the_error(seed: int, method: str) -> dict[str, float]:
     differs="ResNet-20 on CIFAR-10 for ResNet-50 on ImageNet; no training of samples, whose batch norms are measured "
     "on 256 images; 18 samples to fit, 18 of the whole space and 10 of the refined one, on 500 test images; for each "
     "seed other samples and images",
+    finding="Lower in all five seeds, by 5 points on average, but by unlike amounts, 1 to 10 points: the medians are "
+    "those of 10 and of 18 samples.",
 )
 def the_refined_space_is_better(seed: int, method: str) -> dict[str, float]:
     """At half of the MACs, the median error of the refined space lies half a point below that of the whole space."""
