@@ -94,10 +94,10 @@ def attention_teaches(seed: int, method: str) -> dict[str, float]:
     differs="FastestDet on single-object pictures for YOLOv4 on VOC; what counts is the class of the best box; no "
     "sparse training, no training after the cut; for each seed 40 other pictures to scan on and 120 to measure; ratios "
     "of 0.1 and 0.3",
-    finding="6 % against 6 %, where the dense detector names 60 %. On another draw, what the global threshold takes was "
-    "cut one layer at a time: all but one cost 8 points or less, and three channels of stage4.1.main.5 alone leave 9 %. "
-    "Their scales are small, and what they give reaches the merged map. A section of eight families cannot tell them from "
-    "others.",
+    finding="6 % against 6 %, where the dense detector names 60 %. On another draw, what the global threshold takes "
+    "was cut one layer at a time: all but one cost 8 points or less, and three channels of stage4.1.main.5 alone leave "
+    "9 %. Their scales are small, and what they give reaches the merged map. A section of eight families cannot tell "
+    "them from others.",
 )
 def sections_spare_a_detector(seed: int, method: str) -> dict[str, float]:
     """Cut to 95 % of the MACs, untrained, a detector names 5 points more objects than with one threshold for all."""
