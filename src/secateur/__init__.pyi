@@ -95,4 +95,6 @@ from .engine.compare import compare as compare
 from .engine.prune import prune as prune
 from .engine.pruner import Pruner as Pruner
 from .engine.result import Result as Result
+from .engine.spaces import PruningSpace as PruningSpace
+from .engine.spaces import pruning_space as pruning_space
 from .recovery import recalibrate_bn_ as recalibrate_bn_

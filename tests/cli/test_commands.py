@@ -274,7 +274,7 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_finishes(tmp_path):
 
 
 HELP = [(), ("prune",), ("compare",), ("inspect",), ("energy",), ("methods",), ("card",), ("run",), ("claims",)]
-HELP += [("claims", "list")]
+HELP += [("claims", "list"), ("analyze",), ("analyze", "pruning-space")]
 
 
 @pytest.mark.parametrize("command", [c for c in HELP if c], ids=" ".join)
@@ -290,3 +290,13 @@ def test_every_helps_example_works(command, tmp_path):
     if words[0] == "energy" and importlib.util.find_spec("codecarbon") is None:
         pytest.skip("needs the extra analysis")
     secateur(*words, cwd=tmp_path, check=0)
+
+
+def test_a_pruning_space_is_studied_and_goes_on_with_more_samples(tmp_path):
+    named = ("analyze", "pruning-space", "builtin:digits-cnn", "--task", "builtin:digits")
+    arguments = (*named, "--steps", "0", "-o", "space")
+    first = json.loads(secateur(*arguments, "-n", "3", "--json", cwd=tmp_path).stdout)
+    assert first["samples"] == 3 and (tmp_path / first["page"]).is_file()
+    more = secateur(*arguments, "-n", "4", cwd=tmp_path).stdout
+    assert re.search(r"samples +4\n", more)
+    assert len(json.loads((tmp_path / "space" / "samples.json").read_text())["samples"]) == 4

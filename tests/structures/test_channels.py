@@ -335,3 +335,24 @@ def test_scores_of_gradients_choose_channels_too():
 
 def test_a_target_knows_its_cost():
     assert Target(0.5, "macs").cost == "macs"
+
+
+def test_moments_of_a_tied_weight_are_cut_whichever_of_its_names_is_cut(images):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(5, 6), nn.Linear(6, 2)
+            self.twin = self.first
+
+        def forward(self, x):
+            return self.second(self.first(x))
+
+    model, x = Twice(), torch.randn(2, 5)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
+    model(x).sum().backward()
+    optimizer.step()
+    seeing(x).apply_(model, Choice(Keep({"first": torch.arange(6) > 1})))
+    optimizer.zero_grad()
+    model(x).sum().backward()
+    optimizer.step()
+    assert optimizer.state[model.first.weight]["exp_avg"].shape == (4, 5) and model.twin.weight is model.first.weight

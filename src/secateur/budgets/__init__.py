@@ -10,7 +10,9 @@ from .isomorphic import Isomorphic
 from .knapsack import Knapsack
 from .lamp import Lamp
 from .layer_rates import LayerRates
+from .q_constrained import QConstrained
 from .random_graph import ER, ERK
+from .sensitivity import Sensitivity
 from .uniform import Uniform, UniformPlus
 
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     "Knapsack",
     "Lamp",
     "LayerRates",
+    "QConstrained",
+    "Sensitivity",
     "Uniform",
     "UniformPlus",
     "Widths",

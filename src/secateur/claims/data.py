@@ -1,7 +1,9 @@
 """The sample data that claims are measured on: a folder outside the package, named by SECATEUR_DATA."""
 
+import io
 import lzma
 import os
+import zipfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,23 @@ from secateur.core import RecipeError, require
 
 VARIABLE = "SECATEUR_DATA"
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as the published CIFAR ResNets were trained
+_SHOWN = {  # COCO's name, ImageNet's numbers
+    "dog": range(151, 269),
+    "cat": range(281, 286),
+    "bear": range(294, 298),
+    "zebra": (340,),
+    "elephant": (385, 386),
+    "horse": (339,),
+    "bird": range(7, 25),
+    "sheep": (348,),
+    "aeroplane": (404,),
+    "umbrella": (879,),
+    "bus": (779, 874),
+    "banana": (954,),
+    "broccoli": (937,),
+    "pizza": (963,),
+    "train": (466, 547, 820),
+}
 
 
 def data_folder() -> Path:
@@ -74,6 +93,29 @@ def mnist(split: str) -> tuple[Tensor, Tensor]:
     """MNIST as `[n, 1, 28, 28]`, normalised: 60,000 "train" or 10,000 "test" images, and labels."""
     images = _tiles(f"mnist/{split}_images.webp", 28, 1)
     return _normalised(images, (0.1307,), (0.3081,)), _labels(f"mnist/{split}_labels.npy")
+
+
+@cache
+def single_objects() -> tuple[Tensor, Tensor]:
+    """160 ImageNet pictures that each show one of 15 COCO categories, `[n, 3, 352, 352]` BGR in [0, 1], and its number.
+
+    The categories are those of the data folder's own probe of its detector; a picture is number i for ImageNet class i.
+    """
+    require("PIL", extra="claims", where="imagenet/images.zip")
+    from PIL import Image
+
+    names = _file("detection/coco_names.txt").read_text(encoding="utf-8").splitlines()
+    pictures, classes = [], []
+    with zipfile.ZipFile(_file("imagenet/images.zip")) as archive:
+        files = sorted(archive.namelist())
+        for category, numbers in _SHOWN.items():
+            for number in numbers:
+                with Image.open(io.BytesIO(archive.read(files[number]))) as picture:
+                    pictures.append(np.asarray(picture.convert("RGB"))[..., ::-1])
+                classes.append(names.index(category))
+    x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+    x = nn.functional.interpolate(x, (352, 352), mode="bilinear", align_corners=False)
+    return x, torch.tensor(classes)
 
 
 def text(name: str) -> str:

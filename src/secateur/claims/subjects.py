@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.core import Task, Training
+from secateur.tasks.detector import BestBox, FastestDet, picture_loss
 from secateur.tasks.digits import Images
 from secateur.tasks.language import Windows
 from secateur.tasks.models import lenet_300_100, resnet20
@@ -32,6 +33,28 @@ def cifar_task(seed: int, train: int, test: int = 2000, training: Training = Tra
         name=f"CIFAR-10, {train} training images, {test} test images",
         training=training,
         batch_size=128,
+        seed=seed,
+    )
+
+
+def trained_detector() -> nn.Module:
+    """FastestDet as published, for 80 COCO classes."""
+    return data.load_weights_(FastestDet(), "detection/fastestdet.safetensors")
+
+
+def picture_task(seed: int, scan: int, training: Training = Training()) -> Task:
+    """Pictures of one object: `scan` of 160, drawn by the seed, to train and choose on; the others to measure."""
+    x, y = data.single_objects()
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+    few, rest = order[:scan], order[scan:]
+    return Task(
+        train=Images(x[few], y[few]),
+        test=Images(x[rest], y[rest]),
+        name=f"single objects, {scan} pictures to choose on, {len(rest)} to measure",
+        loss=lambda outputs, batch: picture_loss(outputs, batch[1]),
+        metrics={"class_accuracy": BestBox()},
+        training=training,
+        batch_size=8,
         seed=seed,
     )
 

@@ -8,6 +8,7 @@ import typer
 
 from secateur.core.errors import RecipeError, SecateurError
 
+from .analyze import analyze
 from .card import card
 from .claims import claims
 from .compare import compare
@@ -29,6 +30,7 @@ app = typer.Typer(
 for command in (prune, compare, report, inspect, energy, methods, card):
     app.command(command.__name__)(command)
 app.command("run")(run_recipe)
+app.add_typer(analyze, name="analyze")
 app.add_typer(claims, name="claims")
 
 

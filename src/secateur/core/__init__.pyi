@@ -183,6 +183,9 @@ from .stats import (
     Stats as Stats,
 )
 from .stats import (
+    Trial as Trial,
+)
+from .stats import (
     UnitRelevance as UnitRelevance,
 )
 from .stats import (

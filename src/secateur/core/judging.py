@@ -64,6 +64,11 @@ class Budget(Protocol):
         """Whether scores must be ready before `allocate`."""
         return True
 
+    @property
+    def meets_cost(self) -> bool:
+        """Whether its counts meet a target of a cost by themselves, so that the engine need not try shares."""
+        return False
+
     def allocate(self, space: Space, evidence: Stats, target: Target) -> tuple[Space, Counts]:
         """Counts that stay, per lane; the space may come back refined (strata, rows, clusters)."""
         ...

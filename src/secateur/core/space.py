@@ -142,6 +142,7 @@ class Group:
         names: their paths, and
         without: for each a context in which the subject runs as if it were not there.
         kind: what the units are, in a word: "channels", "heads", "blocks"; empty where the structure says it.
+        section: the part of the subject that its units lie in, where the structure tells: a stage, a kind of block.
         parent: the group of the unrefined space that this one is a part of, and
         index: which of the parent's units (flat) these are.
     """
@@ -161,6 +162,7 @@ class Group:
     names: tuple[str, ...] = ()
     without: tuple[Callable[[nn.Module], AbstractContextManager[None]], ...] = ()
     kind: str = ""
+    section: str = ""
     parent: str | None = None
     index: Tensor | None = None
 

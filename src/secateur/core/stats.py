@@ -5,7 +5,7 @@ pass serves every score that asks. Whoever needs a statistic's type takes it fro
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -215,6 +215,10 @@ class UnitRelevance(Statistic):
         return state["sum"]
 
 
+Trial = Callable[[Keep], float]
+"""How good the subject is when only these units stay: the task's first metric, turned so that higher is better."""
+
+
 @dataclass(frozen=True)
 class Balanced:
     """A few samples, equally many of each class, and how their loss is taken.
@@ -297,6 +301,7 @@ class Stats:
         sizes: units that each group had before anything went; a group that is missing is as large as ever.
         seed: of the run; `rng` derives one generator per group from it.
         step: of the clock. A draw that must differ from move to move puts it into its purpose.
+        trial: measures a keep on data that is no test data, for budgets that try; None where there is no task.
     """
 
     values: Mapping[tuple[str, Statistic], Tensor] = field(default_factory=dict)
@@ -305,6 +310,7 @@ class Stats:
     sizes: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
     step: int = 0
+    trial: Trial | None = None
 
     def __getitem__(self, key: tuple[Group, Statistic]) -> Tensor:
         group, statistic = key

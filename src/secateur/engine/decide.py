@@ -30,7 +30,7 @@ from secateur.core import (
 )
 from secateur.scores import of_units
 
-from .fitting import Wanted, fitted
+from .fitting import Wanted, fitted, total_of
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +61,9 @@ def decide(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: Wanted 
         stats = replace(stats, scores=_admitted(_scores(space, score, stats), move.kind, stats.keep))
         if cost is None:
             choice = _select(space, recipe, move, stats, score)
+        elif getattr(_budget(recipe, move), "meets_cost", False):
+            gone = max(1 - cost.most / total_of(space, cost.name)({}), 0.0)
+            choice = _select(space, recipe, replace(move, sparsity=gone), stats, score, cost.name)
         else:
             name = cost.name
             choice = fitted(

@@ -21,18 +21,21 @@ from secateur.core import (
     Space,
     Statistic,
     Stats,
+    Structure,
     Target,
     Task,
     masks_of,
     remove_masks_,
 )
 from secateur.graph import follow_
+from secateur.recovery import RecalibrateBN
 from secateur.schedules import OneShot
 
 from .decide import decide
 from .fitting import Wanted, total_of
 from .latency import MeasuredLatency
 from .methods import as_recipe, implied_target, one_target, seeing
+from .trial import MeasuredTrial
 
 
 class Pruner:
@@ -206,7 +209,8 @@ class DecisionMaker:
         before = None if structure.cuts else self.keep
         self.sizes = {g.name: g.size for g in space} | self.sizes
         evidence = self._collect(space, (*judge.needs, *(n for r in self.recipe.recovery for n in r.needs)))
-        stats = Stats(evidence, keep=before, sizes=self.sizes, seed=self._seed, step=step)
+        trial = self._trial(structure)
+        stats = Stats(evidence, keep=before, sizes=self.sizes, seed=self._seed, step=step, trial=trial)
         with torch.no_grad():
             choice = decide(space, self.recipe, self._of_what_is_left(move, space), stats, self._wanted(move, space))
             repairs = [r.repaired(space, choice.keep, stats) for r in self.recipe.recovery]
@@ -219,6 +223,13 @@ class DecisionMaker:
             self._keeper.refresh()
         what = {"step": step, "kind": move.kind.value, "target": move.sparsity, "sparsity": self.sparsity}
         self.history.append(what)
+
+    def _trial(self, structure: Structure) -> MeasuredTrial | None:
+        """What measures a keep, where there is a task to measure it by."""
+        if self._task is None or not isinstance(self.original, nn.Module):
+            return None
+        measured_anew = any(isinstance(r, RecalibrateBN) for r in self.recipe.recovery)
+        return MeasuredTrial(self.original, structure, self._task, self._batches, measured_anew)
 
     def _of_what_is_left(self, move: Move, space: Space) -> Move:
         """The move, whose share counts all units there ever were, for a space from which some were cut."""

@@ -94,14 +94,14 @@ def cut_(model: nn.Module, call: Call, coupling: Coupling, gone: Gone) -> Surger
     pairs: list[tuple[Tensor, Tensor]] = []
     actions = []
     lengths = _lengths(coupling, named, kept)
-    for name in (*kept, *(n for n in lengths if n not in kept)):
+    names = (*kept, *(n for n in lengths if n not in kept))
+    for name in names:
         old = named[name]
         new = lengths[name] if name in lengths else sliced(old.detach(), kept[name])
         pairs.append((old, new))
         actions.append(Resize(name, tuple(new.shape)))
     made = put_tensors_(model, pairs)
-    of = {id(tensor): name for name, tensor in named.items()}
-    cuts = tuple(Cut(old, new, kept.get(of[id(old)], {})) for (old, _), new in zip(pairs, made, strict=True))
+    cuts = tuple(Cut(old, new, kept.get(name, {})) for name, (old, _), new in zip(names, pairs, made, strict=True))
     for mend in mends:
         mend.replay_(model)
     for _, module in model.named_modules():

@@ -7,7 +7,7 @@ channels, P_i is a learned linear map without bias from what is left to what the
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from secateur.core import Healing, RecipeError, Recovery, Task
 
+from .listening import always, recorder, while_training
 from .projections import Projections
 
 
@@ -79,11 +80,8 @@ class _Teaching(Healing):
         self._bare = {n for n in names if next(model.get_submodule(n).parameters(), None) is None}
         self._seen: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
         self._hooks = [
-            m.get_submodule(n).register_forward_hook(_recorder(seen, n, when))
-            for m, seen, when in (
-                (self._teacher, self._seen[0], lambda: True),
-                (model, self._seen[1], _training(model)),
-            )
+            m.get_submodule(n).register_forward_hook(recorder(seen, n, when))
+            for m, seen, when in ((self._teacher, self._seen[0], always), (model, self._seen[1], while_training(model)))
             for n in names
         ]
         self._projections = Projections(recovery.lr, task.seed)
@@ -123,17 +121,3 @@ class _Teaching(Healing):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self._projections.restore(state)
-
-
-def _training(model: nn.Module) -> Callable[[], bool]:
-    return lambda: model.training
-
-
-def _recorder(seen: dict[str, Tensor], name: str, when: Callable[[], bool]) -> Callable[..., None]:
-    def record(_: nn.Module, __: Any, output: Any) -> None:
-        if when():
-            first = output[0] if isinstance(output, tuple) else output
-            if isinstance(first, Tensor):
-                seen[name] = first
-
-    return record

@@ -58,10 +58,10 @@ def render(found: Gathered, path: Path) -> str:
     data, notices = page_data(tables, path)
     said = [*_states(found.sources), *found.notices, *notices]
     library = (files(plotly) / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
-    own = "\n".join(_part(f"{name}.js") for name in SCRIPTS)
+    own = "\n".join(part(f"{name}.js") for name in SCRIPTS)
     program = f'"use strict";\n(() => {{\n{own}}})();\n'
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(_part("page.html.j2"))
+    template = environment.from_string(part("page.html.j2"))
     return template.render(
         title=_title(found),
         sources=[_source(i, tables) for i in range(len(found.sources))],
@@ -69,20 +69,22 @@ def render(found: Gathered, path: Path) -> str:
         more=max(0, len(said) - _MOST_NOTICES),
         totals=_totals(found),
         data=script_json(data),
-        style=_part("page.css"),
+        style=part("page.css"),
         library=library,
         program=program,
-        hashes=" ".join(f"'sha256-{_hash(script)}'" for script in (library, program)),
+        hashes=" ".join(f"'sha256-{script_hash(script)}'" for script in (library, program)),
         version=__version__,
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
+    """A piece of the pages, as text."""
     return (files("secateur.report") / "page" / name).read_text(encoding="utf-8")
 
 
-def _hash(script: str) -> str:
+def script_hash(script: str) -> str:
+    """By which a page's policy lets an inline script run."""
     return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
 
 

@@ -7,6 +7,7 @@ from .flow import Crop, Grasp, Snip
 from .folded import FoldedNorm
 from .gradients import GradientMagnitude, Taylor
 from .magnitude import Magnitude
+from .norm_scale import NormScale
 from .obs import ObsError
 from .random import Random
 from .relevance import LRP
@@ -24,6 +25,7 @@ __all__ = [
     "GradientMagnitude",
     "Grasp",
     "Magnitude",
+    "NormScale",
     "ObsError",
     "Random",
     "Snip",

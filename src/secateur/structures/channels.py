@@ -22,6 +22,7 @@ from secateur.core import (
 from secateur.core.layers import Layer
 from secateur.graph import Coupling, Family, couple, cut_, follow, otherwise, proven_cut_
 
+from .sections import section_of, sections_of
 from .sight import Call, Sight, on, sight_of
 from .surroundings import surroundings_of
 
@@ -83,7 +84,8 @@ class Channels(Structure):
         coupling: Coupling = sight_of(seeing, subject).of(subject)
         named = dict((*subject.named_parameters(), *subject.named_buffers()))
         layers = surroundings_of(coupling.flow, named)
-        groups = [_group(f, named, layers, self) for f in coupling.families if self._offers(f)]
+        sections = sections_of(subject, coupling.flow)
+        groups = [_group(f, named, layers, section_of(f, sections), self) for f in coupling.families if self._offers(f)]
         left = {f.name: "excluded" for f in coupling.families if not self._offers(f)}
         params = sum(p.numel() for p in subject.parameters())
         size = sum(p.numel() * p.element_size() for p in subject.parameters())
@@ -151,7 +153,9 @@ def _is_stream(family: Family) -> bool:
     return any("producer" in r for r in roles[read:])
 
 
-def _group(family: Family, named: Mapping[str, Tensor], layers: Mapping[str, Layer], structure: Channels) -> Group:
+def _group(
+    family: Family, named: Mapping[str, Tensor], layers: Mapping[str, Layer], section: str, structure: Channels
+) -> Group:
     members = tuple(
         Member(
             _rows(m.name, named[m.name], m.dim),
@@ -182,6 +186,7 @@ def _group(family: Family, named: Mapping[str, Tensor], layers: Mapping[str, Lay
         costs=costs,
         members=members,
         kind=family.kind,
+        section=section,
     )
 
 

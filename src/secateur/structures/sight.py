@@ -25,14 +25,22 @@ class Sight(Generic[Found]):
         self.call, self._look = call, look
         self._found: weakref.WeakKeyDictionary[nn.Module, tuple[Any, Found]] = weakref.WeakKeyDictionary()
 
+    def adopt(self, model: nn.Module, twin: nn.Module) -> None:
+        """What is there in a model is there in its copy: it need not be looked at."""
+        self._found[twin] = (_state(twin), self.of(model))
+
     def of(self, model: nn.Module) -> Found:
         """What there is in a model as it is now."""
-        state = tuple((n, id(p), tuple(p.shape)) for n, p in model.named_parameters(remove_duplicate=False))
+        state = _state(model)
         known = self._found.get(model)
         if known is None or known[0] != state:
             known = (state, self._look(model, self.call))
             self._found[model] = known
         return known[1]
+
+
+def _state(model: nn.Module) -> tuple[tuple[str, int, tuple[int, ...]], ...]:
+    return tuple((n, id(p), tuple(p.shape)) for n, p in model.named_parameters(remove_duplicate=False))
 
 
 def sight_of(structure: object, subject: Any) -> Sight[Any]:
