@@ -1,13 +1,15 @@
-"""How is it healed? Training again, a teacher, statistics measured anew."""
+"""How is it healed? Training again, a teacher, statistics measured anew; or not at all, but trained from scratch."""
 
 from .batchnorm import RecalibrateBN, recalibrate_bn_
 from .distill import Distill
 from .finetune import FineTune, lr_at, optimizer_for
+from .fresh import cut_alike, reset_
 from .group_sparsity import GroupSparsity
 from .inner_distill import InnerDistill
 from .next_layer import NextLayer
 from .obs import ObsUpdate
 from .rescale import RescaleKept
+from .scratch import Scratch, ScratchB, ScratchE, stretched
 
 __all__ = [
     "Distill",
@@ -18,7 +20,13 @@ __all__ = [
     "ObsUpdate",
     "RecalibrateBN",
     "RescaleKept",
+    "Scratch",
+    "ScratchB",
+    "ScratchE",
+    "cut_alike",
     "lr_at",
     "optimizer_for",
     "recalibrate_bn_",
+    "reset_",
+    "stretched",
 ]
