@@ -56,5 +56,5 @@ def test_a_length_of_nothing_is_refused(wrong):
 
 
 def test_a_cap_below_the_dense_length_is_refused():
-    with pytest.raises(RecipeError, match="most is 0.5"):
+    with pytest.raises(RecipeError, match=r"most is 0\.5"):
         ScratchB(most=0.5)

@@ -261,7 +261,7 @@ class _Job:
         if self.task is not None and isinstance(self.subject, nn.Module):
             healings = [r.begin(self.subject, self.task) for r in self.recipe.recovery]
         state = folder.read() if self.scratch is not None and folder is not None else None
-        begun = state if state is not None and state["phase"] == PHASE else None
+        begun = state if state is not None and state.get("phase") == PHASE else None
         trainer: Trainer | None = None
         if self.finetune is not None and self.trains:
             facts["training"] = vars(self.finetune.training(self._goal))

@@ -106,7 +106,7 @@ class Trainer:
         self._new_optimizer()
         with seeded(self.seed):
             state = self.run.read() if self.run is not None else None
-            if state is not None:
+            if state is not None and state.get("phase", "") == self.phase:
                 self._restore_checked(state)
             else:
                 self._snapshot_if_wanted()
