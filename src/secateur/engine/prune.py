@@ -276,7 +276,7 @@ class _Job:
         if trainer is not None:
             facts["train_steps"] = trainer.done
             self.curve = trainer.curve.to_json()
-        for healing in healings:
+        for healing in () if self.scratch is not None and self.trains else healings:
             healing.finish_()
         return facts
 

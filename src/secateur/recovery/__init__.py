@@ -6,6 +6,7 @@ from .finetune import FineTune, lr_at, optimizer_for
 from .fresh import cut_alike, reset_
 from .group_sparsity import GroupSparsity
 from .inner_distill import InnerDistill
+from .moving_average import MovingAverage
 from .next_layer import NextLayer
 from .obs import ObsUpdate
 from .rescale import RescaleKept
@@ -16,6 +17,7 @@ __all__ = [
     "FineTune",
     "GroupSparsity",
     "InnerDistill",
+    "MovingAverage",
     "NextLayer",
     "ObsUpdate",
     "RecalibrateBN",

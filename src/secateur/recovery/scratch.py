@@ -21,7 +21,8 @@ Architecture = Literal["own", "uniform"]
 class ScratchE(Recovery):
     """Train what is left from new random weights, for as many epochs as the dense model.
 
-    What a recipe trains before that, by `FineTune`, then only finds the architecture or the mask. Cut models are
+    What a recipe trains before that, by `FineTune`, only finds the architecture or the mask; other recoveries then act
+    there, and not on the training from scratch, which they do where there is no `FineTune`. Cut models are
     initialised by the `reset_parameters` of their modules at the sizes that are left, masked ones under their masks.
 
     Attributes:
