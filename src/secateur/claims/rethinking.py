@@ -44,6 +44,9 @@ def _from_scratch(seed: int, budget: str) -> dict[str, float]:
     against="fine-tune",
     expect=higher("accuracy", by=-0.005),
     differs="ResNet-8 on 4,000 images of CIFAR-10 at 16x16 without augmentation, 12 epochs; 5,000 test images",
+    finding="50.3 % against 48.6 %, where the dense network has 50.3 %. The fine-tuned side took 189 steps at the paper's "
+    "rate of 0.001 after the 756 of the dense network, the other 1,260 of the smaller one. In one seed of five "
+    "fine-tuning was ahead, by 0.1 points.",
 )
 def as_good_as_fine_tuning(seed: int, method: str) -> dict[str, float]:
     """Scratch-B ends at most half a point below the trained network, cut alike and fine-tuned for a quarter of E."""
@@ -62,6 +65,8 @@ def as_good_as_fine_tuning(seed: int, method: str) -> dict[str, float]:
     against="scratch-e",
     expect=higher("accuracy", by=-0.003),
     differs="ResNet-8 on 4,000 images of CIFAR-10 at 16x16 without augmentation, 12 epochs; 5,000 test images",
+    finding="50.3 % against 49.6 %, ahead in four seeds of five and a point behind in one: five seeds do not tell. The "
+    "difference of seeds on 4,000 images is larger than the 0.3 points in question.",
 )
 def as_many_macs_is_no_worse(seed: int, method: str) -> dict[str, float]:
     """Scratch-B ends at most 0.3 points below Scratch-E, which trains for as many epochs as the dense network."""
