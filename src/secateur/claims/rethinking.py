@@ -44,8 +44,8 @@ def _from_scratch(seed: int, budget: str) -> dict[str, float]:
     against="fine-tune",
     expect=higher("accuracy", by=-0.005),
     differs="ResNet-8 on 4,000 images of CIFAR-10 at 16x16 without augmentation, 12 epochs; 5,000 test images",
-    finding="50.3 % against 48.6 %, where the dense network has 50.3 %. The fine-tuned side took 189 steps at the paper's "
-    "rate of 0.001 after the 756 of the dense network, the other 1,260 of the smaller one. In one seed of five "
+    finding="50.3 % against 48.6 %, where the dense network has 50.3 %. The fine-tuned side took 189 steps at the "
+    "paper's rate of 0.001 after the 756 of the dense network, the other 1,260 of the smaller one. In one seed of five "
     "fine-tuning was ahead, by 0.1 points.",
 )
 def as_good_as_fine_tuning(seed: int, method: str) -> dict[str, float]:
