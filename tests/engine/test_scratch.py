@@ -1,6 +1,7 @@
 """Scratch-E and Scratch-B behind `sc.prune` and `sc.compare`: same architecture, new weights, the dense recipe."""
 
 import copy
+import json
 import sys
 from pathlib import Path
 
@@ -255,6 +256,16 @@ def test_it_is_one_flag_away_on_the_command_line(tmp_path):
     words = ["prune", mine["model"], "-m", "magnitude", "--structure", "channels", "-s", "0.5", "-t", mine["task"]]
     app([*words, "--recovery", "scratch-b", "-o", str(tmp_path / "out"), "--json"], standalone_mode=False)
     assert (tmp_path / "out" / "secateur.json").is_file()
+
+
+def test_and_in_comparisons(tmp_path):
+    mine = write_mine(tmp_path)
+    words = ["compare", mine["model"], "-t", mine["task"], "--train", "-m", "depgraph", "-s", "0.5", "--seeds", "1"]
+    app([*words, "--heal", "1", "--scratch", "e,uniform", "-w", "1", "-o", str(tmp_path / "c")], standalone_mode=False)
+    rows = json.loads((tmp_path / "c" / "results.json").read_text())["rows"]
+    assert [r["recovery"] for r in rows] == [None, "fine-tune", "scratch-e", "scratch-b(architecture=uniform)"]
+    page = (tmp_path / "c" / "report.html").read_text()
+    assert "scratch-e" in page
 
 
 def test_and_one_key_away_in_a_recipe_file(tmp_path):
