@@ -44,7 +44,7 @@ from .methods import adapted, as_recipe, implied_target, one_target, seeing
 from .pruner import DecisionMaker, keep_of
 from .result import Result, provenance
 from .runfolder import RunFolder
-from .scratch import PHASE, check_scratch, equal_shares, scratch_of, searching, training_of
+from .scratch import PHASE, begun_in, check_scratch, equal_shares, scratch_of, searching, training_of
 from .tensors import tensor_hash
 from .training import Device, NoPruning, Trainer, fresh_, is_main_process
 
@@ -260,8 +260,7 @@ class _Job:
         healings: list[Healing] = []
         if self.task is not None and isinstance(self.subject, nn.Module):
             healings = [r.begin(self.subject, self.task) for r in self.recipe.recovery]
-        state = folder.read() if self.scratch is not None and folder is not None else None
-        begun = state if state is not None and state.get("phase") == PHASE else None
+        begun = begun_in(folder) if self.scratch is not None else None
         trainer: Trainer | None = None
         if self.finetune is not None and self.trains:
             facts["training"] = vars(self.finetune.training(self._goal))

@@ -7,11 +7,12 @@ from typing import Any
 from torch import nn
 
 from secateur.budgets import Uniform
-from secateur.core import Recipe, RecipeError, Task, Training
+from secateur.core import CheckpointError, Recipe, RecipeError, Task, Training
 from secateur.recovery import FineTune, Scratch, ScratchB, ScratchE
 from secateur.scores import Magnitude
 
 from .measure import multiplications
+from .runfolder import RunFolder
 
 PHASE = "scratch"
 """Of a run that finds an architecture first."""
@@ -31,6 +32,21 @@ def check_scratch(recipe: Recipe) -> None:
             where=f"ScratchB with the structure {type(recipe.structure).__name__}",
             mend='"scratch-e"; or "scratch-b(flops_model=ideal)", which counts weights that are not zero',
         )
+
+
+def begun_in(folder: RunFolder | None) -> dict[str, Any] | None:
+    """The state of a run that was killed while it trained from scratch; None where it had not come so far.
+
+    Raises:
+        CheckpointError: the state does not say for how long.
+    """
+    state = None if folder is None else folder.read()
+    if folder is None or state is None or state.get("phase") != PHASE:
+        return None
+    if not isinstance(state.get("epochs"), int | float):
+        where, mend = str(folder.path / "state.safetensors"), "delete it to start that run again"
+        raise CheckpointError("the state does not say how long to train", where=where, mend=mend)
+    return state
 
 
 def training_of(scratch: Scratch, task: Task, before: Mapping[str, Any], model: nn.Module, example: Any) -> Training:
