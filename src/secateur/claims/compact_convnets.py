@@ -61,11 +61,11 @@ def _measured(seed: int, side: str, granularity: str) -> dict[str, float]:
     expect=higher("accuracy"),
     differs="a small MobileNetV3 of five blocks, widths 1.0 and 0.75, for FBNetV3 on ImageNet; CIFAR-10 at 16x16, "
     "4,000 images, 8 epochs without augmentation; 5,000 test images",
-    finding="35.5 % against 45.3 %, where the larger member had 45.6 %: worse in every seed. Pruning and fine-tuning took "
-    "0.30 CPU minutes in 126 steps, training the smaller member 0.72 in 504. On another seed the running mean of the "
-    "weights changed nothing (39.0 % with it and without). The ranking took most where it saves least: of 128 hidden "
-    "units before the classifier 18 stayed, of 24 squeezed channels 5. Whether equal shares, a higher rate or a longer "
-    "training would mend it was not measured.",
+    finding="35.5 % against 45.3 %, where the larger member had 45.6 %: worse in every seed. Pruning and fine-tuning "
+    "took 0.30 CPU minutes in 126 steps, training the smaller member 0.72 in 504. On another seed the running mean of "
+    "the weights changed nothing (39.0 % with it and without). The ranking took most where it saves least: of 128 "
+    "hidden units before the classifier 18 stayed, of 24 squeezed channels 5. Whether equal shares, a higher rate or a "
+    "longer training would mend it was not measured.",
 )
 def narrower_by_pruning(seed: int, method: str) -> dict[str, float]:
     """Cut to the smaller member's MACs with a quarter of its training steps, the larger one is at least as accurate."""
