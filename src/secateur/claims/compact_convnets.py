@@ -78,8 +78,8 @@ def narrower_by_pruning(seed: int, method: str) -> dict[str, float]:
     expect=higher("accuracy"),
     differs="a small MobileNetV3 of five blocks, widths 1.0 and 0.75, for FBNetV3 on ImageNet; CIFAR-10 at 16x16, "
     "4,000 images, 8 epochs without augmentation; 5,000 test images; ideal sparse MACs, which are no speed",
-    finding="44.2 % against 45.3 %, where the larger member had 45.6 %: close behind in every seed, in 0.24 CPU minutes "
-    "of pruning and fine-tuning against 0.63 of training. Cutting channels by the same steps ended at 35.5 %, so the "
+    finding="44.2 % against 45.3 %, where the larger member had 45.6 %: behind in every seed, in 0.24 CPU minutes of "
+    "pruning and fine-tuning against 0.63 of training. Cutting channels by the same steps ended at 35.5 %, so the "
     "short training is no obstacle by itself; longer ones were not measured.",
 )
 def sparser_by_pruning(seed: int, method: str) -> dict[str, float]:
