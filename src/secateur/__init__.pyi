@@ -92,6 +92,7 @@ from .core import (
 from .engine.checkpoint import load as load
 from .engine.checkpoint import load_keep as load_keep
 from .engine.compare import compare as compare
+from .engine.family import compact_family as compact_family
 from .engine.prune import prune as prune
 from .engine.pruner import Pruner as Pruner
 from .engine.result import Result as Result

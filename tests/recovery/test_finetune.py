@@ -84,3 +84,15 @@ def test_what_is_given_counts_even_where_it_is_zero():
 def test_negative_epochs_are_refused(epochs):
     with pytest.raises(RecipeError, match="0 or more"):
         FineTune(epochs=epochs)
+
+
+def test_shares_are_of_what_the_task_does():
+    training = FineTune(epochs_share=0.25, lr_share=0.1).training(TASK)
+    assert (training.epochs, training.lr) == (9 / 4, 0.05)
+    assert FineTune(epochs=3, lr=0.2, epochs_share=0.25, lr_share=0.1).training(TASK).epochs == 3
+
+
+@pytest.mark.parametrize("wrong", [{"epochs_share": 0}, {"lr_share": -1.0}])
+def test_a_share_of_nothing_is_refused(wrong):
+    with pytest.raises(RecipeError, match="above 0"):
+        FineTune(**wrong)

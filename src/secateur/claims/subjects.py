@@ -59,6 +59,23 @@ def picture_task(seed: int, scan: int, training: Training = Training()) -> Task:
     )
 
 
+def small_cifar_task(seed: int, train: int, training: Training, batch_size: int = 64) -> Task:
+    """CIFAR-10 at 16x16, without augmentation, on images drawn by the seed; 5,000 test images."""
+
+    def small(split: str, count: int) -> Images:
+        found = draw(*data.cifar10(split), count, seed)
+        return Images(nn.functional.avg_pool2d(found.images, 2), found.targets)
+
+    return Task(
+        train=small("train", train),
+        test=small("test", 5000),
+        name=f"CIFAR-10 at 16x16, {train} training images",
+        training=training,
+        batch_size=batch_size,
+        seed=seed,
+    )
+
+
 def mnist_task(seed: int, train: int, training: Training) -> Task:
     """MNIST on `train` images drawn by the seed; all 10,000 test images."""
     return Task(

@@ -34,6 +34,14 @@ def compare(
         str | None,
         typer.Option("--narrow", help="file.py:factory of the width: --small-dense for a model of your own."),
     ] = None,
+    scratch: Annotated[
+        str | None,
+        typer.Option(
+            "--scratch",
+            help='Also from new weights, what each method leaves: "e" as many epochs as the dense model, "b" as many '
+            'MACs, "uniform" with the same share of every layer; with commas. For masks: "b(flops_model=ideal)".',
+        ),
+    ] = None,
     structure: Annotated[
         str | None, typer.Option("--structure", help='Instead of the methods\' own, e.g. "4x1".')
     ] = None,
@@ -81,6 +89,7 @@ def compare(
             recoveries=None if recoveries is None else split_outside(recoveries, ","),
             budget=budget,  # type: ignore[arg-type]  # checked there
             small_dense=narrow or small_dense,
+            scratch=[] if scratch is None else split_outside(scratch, ","),
             structure=structure,
             train=train,
             folder=output,

@@ -41,6 +41,13 @@ def prune(
         list[str] | None, typer.Option("--set", help="A setting of the method, key=value; repeatable.")
     ] = None,
     heal: Annotated[float | None, typer.Option("--heal", help="Epochs of fine-tuning.")] = None,
+    recovery: Annotated[
+        str | None,
+        typer.Option(
+            "--recovery",
+            help='Instead of the method\'s own: "fine-tune+distill(weight=0.7)", "scratch-b", "none".',
+        ),
+    ] = None,
     factory: Annotated[
         str | None, typer.Option("--factory", help="file.py:factory that builds a saved folder's class.")
     ] = None,
@@ -75,6 +82,7 @@ def prune(
             shape=shape,
             structure=structure,
             heal=heal,
+            recovery=recovery,
             factory=factory,
             run=run,
             seed=seed,

@@ -43,6 +43,7 @@ def run_recipe(
             shape=file.input,
             structure=file.structure,
             heal=file.heal,
+            recovery=file.recovery,
             factory=file.factory,
             run=file.run,
             seed=file.seed,

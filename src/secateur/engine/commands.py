@@ -35,6 +35,7 @@ def compare_command(
         words.append("--train" if protocol["train"] else "--trained")
     if protocol["small_dense"]:
         words += ["--small-dense"] if protocol["small_dense"] is True else ["--narrow", protocol["small_dense"]]
+    words += ["--scratch", ",".join(protocol["scratch"])] if protocol["scratch"] else []
     words += ["--device", protocol["device"]] if protocol["device"] else []
     return shlex.join([*words, "-o", output])
 
@@ -44,5 +45,5 @@ def cell_command(config: dict[str, Any], protocol: dict[str, Any], whole: str | 
     if whole is None or config["recovery"] is None:
         return whole
     label = spell_call(config["method"], config["settings"])
-    alone = {**protocol, "small_dense": False}
+    alone = {**protocol, "small_dense": False, "scratch": []}
     return compare_command(alone, [label], [config["sparsity"]], [config["recovery"]], [config["seed"]], "runs/again")

@@ -22,7 +22,7 @@ from .jsonfile import write_json
 from .lock import held
 from .pool import Engine, check_engine, run_cells
 from .sources import content_of
-from .sweep import cell_configs, contenders, methods_from, seeds_from, targets_from
+from .sweep import cell_configs, contenders, methods_from, scratch_from, seeds_from, targets_from
 from .tensors import sweep_halves, tensor_hash
 
 Json = dict[str, Any]
@@ -40,6 +40,7 @@ def compare(
     recoveries: Sequence[str] | None = None,
     budget: Budget = "equal",
     small_dense: bool | str | Narrow = False,
+    scratch: Sequence[str] = (),
     structure: str | None = None,
     train: bool | None = None,
     folder: str | Path = "runs/compare",
@@ -65,6 +66,9 @@ def compare(
             papers do, so that methods train for different lengths.
         small_dense: also train a narrower dense model with as many parameters as stay: True for built-in models, else
             a factory of the width (1 = as it is), or its name `file.py:factory`.
+        scratch: also train what each method leaves from new weights (Liu et al., 2019): "e" for as many epochs as the
+            dense model, "b" for as many MACs, "uniform" likewise, but with the same share of every layer removed at
+            the method's MACs. Masks save MACs only in "b(flops_model=ideal)".
         structure: instead of the methods' own, as a text: "2:4".
         train: whether the model must be trained first; by default only `builtin:` models are.
         folder: where cells are kept; the same call goes on with what is missing.
@@ -97,7 +101,7 @@ def compare(
         "training": [repr(training), bench.task.batch_size, bench.task.epoch_steps()],
         "version": [__version__, torch.__version__],
     }
-    cells, left_out = contenders(chosen, targets, ways, structure)
+    cells, left_out = contenders(chosen, targets, ways, structure, scratch_from(scratch))
     narrow = [small_dense, content_of(small_dense)] if isinstance(small_dense, str) else []
     configs = cell_configs(shared, cells, numbers, targets if small_dense else (), narrow)
     metric = next(iter(bench.task.metrics), "loss")
@@ -106,7 +110,9 @@ def compare(
         folder=Path(folder),
         metric=metric,
         lower=metric in bench.task.lower_is_better or metric == "loss",
-        protocol=_protocol(shared, bench, numbers, small_dense if isinstance(small_dense, bool | str) else True),
+        protocol=_protocol(
+            shared, bench, numbers, small_dense if isinstance(small_dense, bool | str) else True, scratch
+        ),
         left_out=left_out,
     )
     command = None
@@ -123,13 +129,13 @@ def compare(
     return found
 
 
-def _protocol(shared: Json, bench: Bench, seeds: list[int], small_dense: bool | str) -> Json:
+def _protocol(shared: Json, bench: Bench, seeds: list[int], small_dense: bool | str, scratch: Sequence[str]) -> Json:
     """What is the same for all, in the words of `comparison.json`."""
     text, batch_size, epoch_steps = shared["training"]
     same = {key: shared[key] for key in ("model", "task", "train", "structure", "budget", "device")}
     epochs = {"dense": 0 if bench.trained else bench.task.training.epochs, "heal": shared["heal"]}
     told = {"epochs": epochs, "seeds": seeds, "batch_size": batch_size, "epoch_steps": epoch_steps, "training": text}
-    return same | told | {"small_dense": small_dense}
+    return same | told | {"small_dense": small_dense, "scratch": list(scratch)}
 
 
 def _describe(found: Comparison, configs: list[Json], less: frozenset[str], command: str | None) -> None:

@@ -66,8 +66,12 @@ def decide(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: Wanted 
             choice = _select(space, recipe, replace(move, sparsity=gone), stats, score, cost.name)
         else:
             name = cost.name
+            gone = stats.keep.sparsity if stats.keep is not None and move.kind is Kind.PRUNE else 0.0
             choice = fitted(
-                space, cost, lambda share: _select(space, recipe, replace(move, sparsity=share), stats, score, name)
+                space,
+                cost,
+                lambda share: _select(space, recipe, replace(move, sparsity=share), stats, score, name),
+                gone,
             )
     _check_collapse(choice.keep, space, recipe, move)
     return choice

@@ -43,20 +43,22 @@ def total_of(space: Space, name: str) -> Callable[[Mapping[str, Tensor]], float]
     return space.totals[name]
 
 
-def fitted(space: Space, wanted: Wanted, choose: Callable[[float], Choice]) -> Choice:
+def fitted(space: Space, wanted: Wanted, choose: Callable[[float], Choice], gone: float = 0.0) -> Choice:
     """The choice whose cost is nearest to what is wanted.
 
     Costs fall as shares grow, in steps: units are whole, and groups differ. Bisection finds the step.
 
     Args:
         choose: the choice for a share of units.
+        gone: the share that is masked already, and stays so.
 
     Raises:
         BudgetError: even the smallest subject costs more; says how much it costs.
     """
     cost = total_of(space, wanted.name)
-    low, high = 0.0, 1 - 1 / max(space.size, 2)
-    best, best_cost = choose(low), cost({})
+    low, high = gone, 1 - 1 / max(space.size, 2)
+    best = choose(low)
+    best_cost = cost(best.keep.masks if gone else {})
     if best_cost <= wanted.most:
         return best
     least, choice = _least(high, choose, cost, 0.25 / max(space.size, 1))

@@ -22,11 +22,14 @@ def measure(model: nn.Module, task: Task | None, example: Any | None) -> dict[st
     found |= totals(model)
     found["storage"] = storage(model)
     found["bytes"] = found["storage"]["dense"]
-    if example is not None:
-        rows = layers(model, first_samples(example), first_call if task is None else task.call)
-        found["macs"] = sum(r.macs or 0 for r in rows)
-        found["macs_nonzero"] = sum(round((r.macs or 0) * r.nonzero / r.params) for r in rows if r.params)
-    return found
+    return found if example is None else found | multiplications(model, task, example)
+
+
+def multiplications(model: nn.Module, task: Task | None, example: Any) -> dict[str, int]:
+    """`macs` and `macs_nonzero` of one sample, as of `measure`."""
+    rows = layers(model, first_samples(example), first_call if task is None else task.call)
+    nonzero = sum(round((r.macs or 0) * r.nonzero / r.params) for r in rows if r.params)
+    return {"macs": sum(r.macs or 0 for r in rows), "macs_nonzero": nonzero}
 
 
 def sparsity_report(

@@ -28,7 +28,7 @@ from secateur.core import (
     to_device,
     validated,
 )
-from secateur.recovery import FineTune
+from secateur.recovery import FineTune, ScratchB, ScratchE
 
 from .fitting import total_of
 
@@ -62,7 +62,8 @@ def adapted(
 
     Args:
         structure: an object, or a text such as "2:4".
-        heal: epochs of fine-tuning in each leg, or a whole `FineTune`; a recovery that is not to train stays so.
+        heal: epochs of fine-tuning in each leg, or a whole `FineTune`; a recovery that is not to train stays so. Of a
+            method that trains from scratch alone, the epochs of the dense recipe.
         recovery: objects, or a text such as "fine-tune+distill".
     """
     if structure is not None:
@@ -71,6 +72,10 @@ def adapted(
     if recovery is not None:
         parts = recovery_from(recovery) if isinstance(recovery, str) else tuple(recovery)
         recipe = replace(recipe, recovery=parts)
+    alone = recovery is None and _finetune(recipe) is None
+    if isinstance(heal, int | float) and alone and any(isinstance(r, ScratchE | ScratchB) for r in recipe.recovery):
+        longer = (replace(r, epochs=heal) if isinstance(r, ScratchE | ScratchB) else r for r in recipe.recovery)
+        return replace(recipe, recovery=tuple(longer))
     if heal is not None and (recovery is None or _finetune(recipe) is not None):
         old = _finetune(recipe) or FineTune()
         new = heal if isinstance(heal, FineTune) else replace(old, epochs=heal)

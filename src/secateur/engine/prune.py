@@ -22,6 +22,7 @@ from secateur.core import (
     Schedule,
     Space,
     Structure,
+    SubjectError,
     Target,
     Task,
     device_of,
@@ -44,8 +45,9 @@ from .methods import adapted, as_recipe, implied_target, one_target, seeing
 from .pruner import DecisionMaker, keep_of
 from .result import Result, provenance
 from .runfolder import RunFolder
+from .scratch import PHASE, begun_in, check_scratch, equal_shares, scratch_of, searching, training_of
 from .tensors import tensor_hash
-from .training import Device, Trainer, is_main_process
+from .training import Device, NoPruning, Trainer, fresh_, is_main_process
 
 
 def prune(
@@ -83,7 +85,8 @@ def prune(
         task: data, loss and metrics; needed by everything that trains, measures or looks at data.
         structure: instead of the method's own: an object, or "2:4", "4x4", "channels", "heads", "layers".
         heal: epochs of fine-tuning in each leg, or a `FineTune`; instead of the method's own.
-        recovery: instead of the method's own: objects, or a text such as "fine-tune+distill(weight=0.7)", or "none".
+        recovery: instead of the method's own: objects, or a text such as "fine-tune+distill(weight=0.7)", "scratch-b",
+            or "none".
         example: a batch or inputs to count MACs with, and on which structures that cut find what is coupled; by
             default the task's first test batch.
         seed: of every random choice. The same seed gives the same result.
@@ -114,6 +117,28 @@ def prune(
     else:
         recipe = as_recipe(method, **settings)
     recipe = adapted(recipe, structure, heal, recovery)
+    check_scratch(recipe)
+    scratch = scratch_of(recipe)
+    if scratch is not None and scratch.architecture == "uniform":
+        if recipe.structure.cuts:
+            found = prune(
+                copy.deepcopy(subject),
+                searching(recipe),
+                sparsity=sparsity,
+                keep=keep,
+                macs=macs,
+                params=params,
+                bytes=bytes,
+                latency=latency,
+                task=task,
+                example=example,
+                seed=seed,
+                device=device,
+                mixed_precision=mixed_precision,
+                batches=batches,
+            )
+            share, cost = 1 - found.after["macs"] / found.before["macs"], "macs"
+        recipe = equal_shares(recipe)
     job = _Job(subject, recipe, entry.id if entry else None, task, example, seed, batches)
     job.prepare(share, cost)
     if run is None:
@@ -162,6 +187,10 @@ class _Job:
         self.schedule: Schedule = self.recipe.schedule or OneShot()
         self.finetune = next((r for r in self.recipe.recovery if isinstance(r, FineTune)), None)
         self.trains = self.finetune is not None and isinstance(self.subject, nn.Module)
+        self.scratch = scratch_of(self.recipe)
+        if self.scratch is not None and not isinstance(self.subject, nn.Module):
+            what, where = f"a {type(self.subject).__name__} cannot be trained", type(self.scratch).__name__
+            raise SubjectError(what, where=where, mend="give a model")
         lost = [type(r).__name__ for r in self.recipe.recovery if r.needs_task and self.task is None]
         if lost:
             raise RecipeError(
@@ -169,8 +198,8 @@ class _Job:
                 where="sc.prune",
                 mend="pass task=sc.Task(train=..., test=...), or heal=0 with a recipe that has no recovery",
             )
-        idle = [type(r).__name__ for r in self.recipe.recovery if r.needs_training and self.finetune is None]
-        if idle:
+        idle = [type(r).__name__ for r in self.recipe.recovery if r.needs_training]
+        if idle and self.finetune is None and self.scratch is None:
             raise RecipeError(
                 f"{idle[0]} acts on training steps, and nothing trains",
                 where="Recipe(recovery=...)",
@@ -218,7 +247,7 @@ class _Job:
 
     def run_(self, device: Device, folder: RunFolder | None) -> Result:
         """Prune and heal, in place."""
-        before = self._measure(self.subject)
+        self.before = self._measure(self.subject)
         maker = DecisionMaker(
             self.subject,
             self.recipe,
@@ -233,7 +262,7 @@ class _Job:
             facts = self._act_(maker, device, folder)
         finally:
             maker.close()
-        return self._result(maker, before, facts)
+        return self._result(maker, self.before, facts)
 
     def _act_(self, maker: DecisionMaker, device: Device, folder: RunFolder | None) -> dict[str, Any]:
         """All moves, and all healing; gives what is worth recording of it."""
@@ -241,30 +270,85 @@ class _Job:
         healings: list[Healing] = []
         if self.task is not None and isinstance(self.subject, nn.Module):
             healings = [r.begin(self.subject, self.task) for r in self.recipe.recovery]
-        if self.trains:
-            assert self.finetune is not None and self.task is not None
-            trainer = Trainer(
-                self.subject,
-                self.task,
-                self.finetune.training(self.task),
-                self.schedule,
-                self.target,
-                maker,
-                healings,
-                rewind_lr=self.finetune.rewind_lr,
-                seed=self.seed,
-                device=device,
-                run=folder,
-                title=self.method or "recipe",
-            )
-            trainer.fit_()
-            facts |= {"train_steps": trainer.done, "training": vars(trainer.training)}
-            self.curve = trainer.curve.to_json()
-        else:
+        begun = begun_in(folder) if self.scratch is not None else None
+        trainer: Trainer | None = None
+        if self.finetune is not None and self.trains:
+            facts["training"] = vars(self.finetune.training(self._goal))
+            if begun is None:
+                trainer = self._trainer(maker, device, folder, healings)
+                trainer.fit_()
+        elif begun is None:
             self._all_moves_(maker, device)
-        for healing in healings:
+        if self.scratch is not None:
+            trainer = self._from_scratch_(maker, device, folder, () if self.trains else healings, trainer, begun)
+            facts["scratch"] = vars(trainer.training)
+        if trainer is not None:
+            facts["train_steps"] = trainer.done
+            self.curve = trainer.curve.to_json()
+        for healing in () if self.scratch is not None and self.trains else healings:
             healing.finish_()
         return facts
+
+    @property
+    def _goal(self) -> Task:
+        assert self.task is not None
+        return self.task
+
+    def _trainer(
+        self, maker: DecisionMaker, device: Device, folder: RunFolder | None, healings: Sequence[Healing]
+    ) -> Trainer:
+        assert self.finetune is not None
+        return Trainer(
+            self.subject,
+            self._goal,
+            self.finetune.training(self._goal),
+            self.schedule,
+            self.target,
+            maker,
+            healings,
+            rewind_lr=self.finetune.rewind_lr,
+            seed=self.seed,
+            device=device,
+            run=folder,
+            title=self.method or "recipe",
+        )
+
+    def _from_scratch_(
+        self,
+        maker: DecisionMaker,
+        device: Device,
+        folder: RunFolder | None,
+        healings: Sequence[Healing],
+        earlier: Trainer | None,
+        begun: Mapping[str, Any] | None,
+    ) -> Trainer:
+        """Train what is left from new weights; `begun` is the state of a run that was killed while it did."""
+        assert self.scratch is not None
+        if begun is None:
+            training = training_of(self.scratch, self._goal, self.before, self.subject, self._example_inputs())
+            assert maker.keep is not None
+            fresh_(self.subject, self._goal, self.seed, cut=(self.space, maker.keep))
+        else:
+            training = replace(self._goal.training, epochs=begun["epochs"])
+        title = f"{self.method or 'recipe'}, from scratch"
+        trainer = Trainer(
+            self.subject,
+            self._goal,
+            training,
+            NoPruning(),
+            self.target,
+            maker,
+            healings,
+            seed=self.seed,
+            device=device,
+            run=folder,
+            title=title,
+            phase=PHASE,
+        )
+        if earlier is not None:
+            trainer.done, trainer.curve = earlier.done, earlier.curve
+        trainer.fit_()
+        return trainer
 
     def _all_moves_(self, maker: DecisionMaker, device: Device) -> None:
         if isinstance(self.subject, nn.Module) and device.name is not None:

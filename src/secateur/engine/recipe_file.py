@@ -45,6 +45,7 @@ class RunFile(BaseModel):
     latency: float | None = None
     structure: str | None = None
     heal: float | int | None = None
+    recovery: str | None = None
     seed: int = 0
     device: str | None = None
     mixed_precision: str = "no"

@@ -5,10 +5,11 @@ from itertools import product
 from typing import Any
 
 from secateur.core import Clock, Recipe, RecipeError, Target, When, read_call, registry
-from secateur.recovery import FineTune
+from secateur.recovery import FineTune, ScratchB, ScratchE
 
 from .cells import SMALL, dense_config
 from .methods import adapted, recovery_from
+from .scratch import check_scratch
 
 Json = dict[str, Any]
 
@@ -42,18 +43,47 @@ def seeds_from(seeds: int | Sequence[int]) -> list[int]:
     return chosen
 
 
+def scratch_from(given: Sequence[str]) -> list[str]:
+    """Recoveries of the names that `scratch` takes: "e", "b", with settings if need be, and "uniform".
+
+    Raises:
+        RecipeError: another name.
+    """
+    names = {"e": "scratch-e", "b": "scratch-b", "uniform": "scratch-b(architecture=uniform)"}
+    found = []
+    for text in given:
+        name, bracket, settings = text.partition("(")
+        if name not in names or (bracket and name == "uniform"):
+            known = "e, b, uniform; or e.g. b(flops_model=ideal)"
+            raise RecipeError(f"there is no training from scratch {text!r}", where="compare(scratch=...)", mend=known)
+        found.append(names[name] + bracket + settings)
+    return found
+
+
 def contenders(
-    methods: Sequence[tuple[str, Json]], targets: Sequence[float | None], recoveries: Sequence[str], pattern: str | None
+    methods: Sequence[tuple[str, Json]],
+    targets: Sequence[float | None],
+    recoveries: Sequence[str],
+    pattern: str | None,
+    scratch: Sequence[str] = (),
 ) -> tuple[list[Json], list[Json]]:
-    """Every combination that makes sense, without its seed; and the others, with the reason."""
+    """Every combination that makes sense, without its seed; and the others, with the reason.
+
+    Args:
+        scratch: recoveries that train from scratch what each method leaves. Methods that prune while they train are
+            fine-tuned before that, as otherwise they would find nothing.
+    """
     if not recoveries:
         raise RecipeError("there is no recovery", where="compare(recoveries=...)", mend='"fine-tune", or "none"')
-    for recovery in recoveries:
+    for recovery in (*recoveries, *scratch):
         _check_recovery(recovery)
     sensible: list[Json] = []
     left_out: list[Json] = []
-    for (id, settings), recovery in product(methods, recoveries):
+    for (id, settings), recovery in product(methods, (*recoveries, *scratch)):
         reason = _reason_against(id, settings, recovery, pattern, targets)
+        if reason is not None and recovery in scratch:
+            recovery = f"fine-tune+{recovery}"
+            reason = _reason_against(id, settings, recovery, pattern, targets)
         if reason is not None:
             left_out.append({"method": id, "recovery": recovery, "reason": reason})
             continue
@@ -71,8 +101,8 @@ def contenders(
 
 def _check_recovery(text: str) -> None:
     parts = recovery_from(text)
-    idle = [type(p).__name__ for p in parts if p.needs_training and not any(isinstance(q, FineTune) for q in parts)]
-    if idle:
+    idle = [type(p).__name__ for p in parts if p.needs_training]
+    if idle and not any(isinstance(p, FineTune | ScratchE | ScratchB) for p in parts):
         raise RecipeError(
             f"{idle[0]} acts on training steps, and nothing trains",
             where=f"recovery {text!r}",
@@ -86,7 +116,13 @@ def _reason_against(
     """Why a method cannot go with a recovery; None where it can."""
     handle = registry.get(id)
     recipe = handle.recipe(**settings)
-    if not isinstance(recipe, Recipe) or any(isinstance(part, FineTune) for part in recovery_from(recovery)):
+    if not isinstance(recipe, Recipe):
+        return None
+    try:
+        check_scratch(adapted(recipe, pattern, None, recovery))
+    except RecipeError as error:
+        return str(error).partition("\n")[0]
+    if any(isinstance(part, FineTune) for part in recovery_from(recovery)):
         return None
     if handle.entry.when == When.DURING:
         return "it prunes while it trains, and this recovery does not train"

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,11 @@ from secateur.core import (
     CheckpointError,
     Clock,
     Healing,
+    Keep,
     Move,
     Rewind,
     Schedule,
+    Space,
     SubjectError,
     Target,
     Task,
@@ -27,7 +29,7 @@ from secateur.core import (
     to_device,
 )
 from secateur.core.progress import report
-from secateur.recovery import lr_at, optimizer_for
+from secateur.recovery import cut_alike, lr_at, optimizer_for, reset_
 
 from .curve import Curve
 from .pruner import DecisionMaker
@@ -65,6 +67,7 @@ class Trainer:
 
     A leg is `leg_steps` optimizer steps under one learning-rate schedule. After any leg the schedule may rewind.
     `position` is the place in the leg, `leg` its number; everything that decides what happens next is in `state`.
+    `phase` tells the trainers of a run of several apart, which share its folder one after the other.
     """
 
     model: nn.Module
@@ -79,6 +82,7 @@ class Trainer:
     device: Device = field(default_factory=Device)
     run: RunFolder | None = None
     title: str = "training"
+    phase: str = ""
 
     def __post_init__(self) -> None:
         self.epoch_steps = self.task.epoch_steps()
@@ -105,7 +109,7 @@ class Trainer:
         self._new_optimizer()
         with seeded(self.seed):
             state = self.run.read() if self.run is not None else None
-            if state is not None:
+            if state is not None and state.get("phase", "") == self.phase:
                 self._restore_checked(state)
             else:
                 self._snapshot_if_wanted()
@@ -255,6 +259,8 @@ class Trainer:
             "leg": self.leg,
             "position": self.position,
             "done": self.done,
+            "phase": self.phase,
+            "epochs": self.training.epochs,
             "rng": rng_state(),
         }
 
@@ -324,36 +330,42 @@ def load_dense_(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     _mask_again_(model)
 
 
-def fresh_(model: nn.Module, task: Task, seed: int) -> None:
+def fresh_(model: nn.Module, task: Task, seed: int, cut: tuple[Space, Keep] | None = None) -> None:
     """A new initialisation of the same distribution and another seed, in place, under the masks of now.
 
-    Drawn from the task's model factory where there is one, else by every module's own `reset_parameters`.
+    Drawn from the task's model factory where that makes models of these sizes, else by every module's own
+    `reset_parameters` at the sizes that it has.
+
+    Args:
+        cut: of a cut model the space of the dense one, and what stays: where the factory's values lie that no module
+            resets.
 
     Raises:
-        SubjectError: a parameter belongs to a module that cannot reset itself, and the task has no factory.
+        SubjectError: a parameter belongs to a module that cannot reset itself, and the task has no factory for it.
     """
     with seeded(seed + 1_000_003):
-        if task.model is not None:
-            new = task.model().state_dict()
-        else:
-            twin = copy.deepcopy(model)
-            _reset_(twin)
-            new = twin.state_dict()
+        made = {} if task.model is None else dict(task.model().state_dict())
+        mine = {k: v.shape for k, v in model.state_dict().items() if not k.endswith(MASK_SUFFIX)}
+        if {k: v.shape for k, v in made.items()} != mine:
+            made = _reset(model, made if cut is None else cut_alike(made, *cut))
     device = next(model.parameters()).device
-    load_dense_(model, {k: v.to(device) for k, v in new.items()})
+    load_dense_(model, {k: v.to(device) for k, v in made.items()})
 
 
-def _reset_(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        reset: Callable[[], None] | None = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
-        elif next(module.parameters(recurse=False), None) is not None:
+def _reset(model: nn.Module, otherwise: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the model's modules reset themselves to, and the other values where they do not."""
+    twin = copy.deepcopy(model)
+    left = reset_(twin)
+    state = dict(twin.state_dict())
+    for name in left:
+        if name not in otherwise or otherwise[name].shape != state[name].shape:
             raise SubjectError(
-                f"{type(module).__name__} has parameters and no reset_parameters()",
-                where=f"module {name!r}",
-                mend="give the task a factory: sc.Task(..., model=lambda: MyModel())",
+                f"{type(owner_of(model, name)[0]).__name__} has parameters and no reset_parameters()",
+                where=f"parameter {name!r} of shape {tuple(state[name].shape)}",
+                mend="give the task a factory: sc.Task(..., model=lambda: MyModel()), or the class reset_parameters()",
             )
+        state[name] = otherwise[name].to(state[name])
+    return state
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ class FineTune(Recovery):
         rewind_lr: whether every leg starts the learning-rate schedule anew (Renda et al., "Comparing Rewinding and
             Fine-tuning", ICLR 2020); else the legs share one schedule.
         optimizer, lr, lr_schedule, momentum, weight_decay, warmup, clip: as in `Training`.
+        epochs_share, lr_share: of the task's own epochs and learning rate, where none are given.
     """
 
     epochs: float | None = None
@@ -33,8 +34,13 @@ class FineTune(Recovery):
     weight_decay: float | None = None
     warmup: float | None = None
     clip: float | None = None
+    epochs_share: float = 1.0
+    lr_share: float = 1.0
 
     def __post_init__(self) -> None:
+        if not (self.epochs_share > 0 and self.lr_share > 0):
+            what, where = f"shares are {self.epochs_share} and {self.lr_share}", "FineTune(epochs_share, lr_share)"
+            raise RecipeError(what, where=where, mend="above 0; 0.25 and 0.1 are a quarter as long, at a tenth")
         if self.epochs is not None and not self.epochs >= 0:
             raise RecipeError(f"epochs is {self.epochs}", where="FineTune(epochs=...)", mend="0 or more")
 
@@ -46,7 +52,9 @@ class FineTune(Recovery):
         """The task's own training with this recovery's wishes."""
         names = {f.name for f in fields(Training)}
         wishes = {f.name: getattr(self, f.name) for f in fields(self) if f.name in names}
-        return replace(task.training, **{k: v for k, v in wishes.items() if v is not None})
+        own = task.training
+        shares = {"epochs": own.epochs * self.epochs_share, "lr": own.lr * self.lr_share}
+        return replace(own, **{**shares, **{k: v for k, v in wishes.items() if v is not None}})
 
 
 def lr_at(training: Training, position: int, steps: int) -> float:

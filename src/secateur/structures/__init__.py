@@ -4,6 +4,17 @@ from .channels import Channels
 from .layers import Layers
 from .parse import structure
 from .samples import Samples
+from .sparse import SparseWeights, depthwise_weights
 from .weights import NM, Blocks, Weights
 
-__all__ = ["NM", "Blocks", "Channels", "Layers", "Samples", "Weights", "structure"]
+__all__ = [
+    "NM",
+    "Blocks",
+    "Channels",
+    "Layers",
+    "Samples",
+    "SparseWeights",
+    "Weights",
+    "depthwise_weights",
+    "structure",
+]
