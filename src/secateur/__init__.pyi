@@ -14,6 +14,9 @@ from . import (
     data as data,
 )
 from . import (
+    onnx as onnx,
+)
+from . import (
     recovery as recovery,
 )
 from . import (
@@ -95,4 +98,5 @@ from .engine.compare import compare as compare
 from .engine.prune import prune as prune
 from .engine.pruner import Pruner as Pruner
 from .engine.result import Result as Result
+from .onnx.export import export as export
 from .recovery import recalibrate_bn_ as recalibrate_bn_

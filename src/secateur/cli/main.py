@@ -11,6 +11,7 @@ from secateur.core.errors import RecipeError, SecateurError
 from .card import card
 from .claims import claims
 from .compare import compare
+from .export import export
 from .inspect import inspect
 from .methods import methods
 from .prune import prune
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (prune, compare, report, inspect, methods, card):
+for command in (prune, export, compare, report, inspect, methods, card):
     app.command(command.__name__)(command)
 app.command("run")(run_recipe)
 app.add_typer(claims, name="claims")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.core import Task, first_call, first_samples, masks_of
+from secateur.core import Task, first_call, masks_of, samples_for
 from secateur.core.costs import layers, totals
 
 
@@ -23,7 +23,7 @@ def measure(model: nn.Module, task: Task | None, example: Any | None) -> dict[st
     found["storage"] = storage(model)
     found["bytes"] = found["storage"]["dense"]
     if example is not None:
-        rows = layers(model, first_samples(example), first_call if task is None else task.call)
+        rows = layers(model, samples_for(model, example), first_call if task is None else task.call)
         found["macs"] = sum(r.macs or 0 for r in rows)
         found["macs_nonzero"] = sum(round((r.macs or 0) * r.nonzero / r.params) for r in rows if r.params)
     return found
