@@ -19,6 +19,7 @@ from .layers import Held, layer_of
 from .model import Input, OnnxModel, Operation, Scope, Step, operation_of
 from .names import legal, paths_of
 from .operators import TABLE, Operator, find
+from .recurrent import Packed, recurrent_of
 from .values import dtype_of, tensor_of
 
 _log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Origin:
         proto: the message, without the values that modules hold.
         held: which tensor of which module is which initializer.
         paths: of the module of each node.
+        packed: initializers that hold several tensors.
         external: whether the weights lay in a file of their own.
     """
 
@@ -66,6 +68,7 @@ class Origin:
         self.proto = proto
         self.held: list[Held] = []
         self.paths: dict[int, str] = {}
+        self.packed: list[Packed] = []
         self.external = False
 
 
@@ -173,7 +176,7 @@ class _Reader:
         for out, name in enumerate(node.output):
             self._formulas[name] = Formula(number, node.op_type, attributes, parts, out, len(node.output))
 
-    def _formula_part(self, name: str) -> Part:
+    def _formula_part(self, name: str) -> Any:
         """A part of the formula as the file has it: its constants and tensors are told by their names."""
         if not name:
             return None
@@ -186,6 +189,9 @@ class _Reader:
     def _module(
         self, number: int, node: onnx.NodeProto, attributes: dict[str, Any], path: str
     ) -> tuple[nn.Module, tuple[str, ...]]:
+        recurrent = self._recurrent(node, attributes, path)
+        if recurrent is not None:
+            return recurrent, tuple(name for name in (node.input[0], *node.input[5:7]) if name)
         layer = self._layer(node, attributes, path)
         if layer is not None:
             return layer, tuple(name for name in node.input if name and name not in self._constants)
@@ -222,6 +228,21 @@ class _Reader:
             )
         return operator
 
+    def _recurrent(self, node: onnx.NodeProto, attributes: dict[str, Any], path: str) -> nn.Module | None:
+        """A recurrent node whose weights are its own, and which takes nothing but states beside them."""
+        names = [name for name in node.input[1:4] if name]
+        own = all(name in self._constants and len(self._uses[name]) == 1 for name in names)
+        states = [name for name in node.input[5:7] if name]
+        many = 2 if node.op_type == "LSTM" else 1
+        plain = len(states) in (0, many) and not any(name in self._constants or name in self._formulas for name in states)
+        if not own or not plain or len(names) < 2 or any(node.input[4:5]) or any(node.input[7:8]) or node.domain:
+            return None
+        found = recurrent_of(node.op_type, attributes, [self._constants[name] for name in names])
+        kinds = (("weight_ih",), ("weight_hh",), ("bias_ih", "bias_hh"))
+        for name, kind in zip(names, kinds, strict=False) if found is not None else ():
+            self.origin.packed.append(Packed(name, f"{path}.layer", kind))
+        return found
+
     def _layer(self, node: onnx.NodeProto, attributes: dict[str, Any], path: str) -> nn.Module | None:
         weights = {
             place: self._constants[name]
@@ -239,14 +260,19 @@ class _Reader:
         sources = {node.input[place]: turned for place, (_, turned) in places.items()}
         if any(turned and not self._always_turned(source) for source, turned in sources.items()):
             return None
-        if any((source, not turned) in self._shared for source, turned in sources.items()):
+        tensors = {node.input[place]: getattr(layer, leaf) for place, (leaf, _) in places.items()}
+        alike = [
+            isinstance(self._shared.get((source, turned), tensors[source]), nn.Parameter)
+            == isinstance(tensors[source], nn.Parameter)
+            and (source, not turned) not in self._shared
+            for source, turned in sources.items()
+        ]
+        if len(sources) < len(places) or not all(alike):  # one initializer is a weight here and a statistic there
             return None
         for place, (leaf, turned) in places.items():
             source = node.input[place]
             held: dict[str, Any] = layer._parameters if leaf in layer._parameters else layer._buffers  # type: ignore[assignment]
-            known = self._shared.setdefault((source, turned), held[leaf])
-            if isinstance(known, nn.Parameter) == isinstance(held[leaf], nn.Parameter):
-                held[leaf] = known
+            held[leaf] = self._shared.setdefault((source, turned), tensors[source])
             self.origin.held.append(Held(source, path, leaf, turned))
         return layer
 
@@ -272,7 +298,8 @@ class _Reader:
         """The parameter or buffer of an initializer: one, whoever uses it."""
         if (source, False) not in self._shared:
             value = tensor_of(self._constants[source])
-            learnt = source in self._initializers and value.is_floating_point() and value.numel() > 1
+            statistic = any(n.op_type == "BatchNormalization" and place > 2 for n, place in self._uses.get(source, ()))
+            learnt = not statistic and source in self._initializers and value.is_floating_point() and value.numel() > 1
             learnt = learnt and bool((value.abs() < _HUGE).all())  # not so a mask of what is not attended to
             self._shared[source, False] = nn.Parameter(value) if learnt else value
         return self._shared[source, False]
@@ -293,7 +320,7 @@ class _Reader:
 
     def _empty(self) -> None:
         """Leave the values out of the message that modules hold."""
-        held = {h.source for h in self.origin.held}
+        held = {h.source for h in (*self.origin.held, *self.origin.packed)}
         for tensor in self._graph.initializer:
             if tensor.name in held:
                 for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):

@@ -2,7 +2,7 @@
 
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .files import is_large
 from .formulas import Constant, Formula, Part, constants_of
 from .model import OnnxModel, Operation
+from .recurrent import Recurrent
 from .values import array_of
 
 
@@ -29,7 +30,7 @@ class _Writer:
         self._proto.CopyFrom(self._origin.proto)
         self._graph = self._proto.graph
         self._names = {n for node in self._graph.node for n in (*node.input, *node.output)}
-        self._names |= {t.name for t in self._graph.initializer}
+        self._names |= {t.name for t in self._graph.initializer} | {node.name for node in self._graph.node}
         self._new: dict[int, list[onnx.NodeProto]] = {}
         self._read_before = {name for node in self._graph.node for name in node.input}
 
@@ -51,17 +52,19 @@ class _Writer:
         initializers = {t.name: t for t in self._graph.initializer}
         constants = {n.output[0]: n for n in self._graph.node if n.op_type == "Constant"}
         inputs = {v.name: v for v in self._graph.input}
+        arrays = [(p.source, p.array(cast(nn.RNNBase, self._model.get_submodule(p.path)))) for p in self._origin.packed]
         for held in self._origin.held:
             tensor: Tensor = getattr(self._model.get_submodule(held.path), held.leaf)
-            array = array_of(tensor.t() if held.turned else tensor)
-            made = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), held.source)
-            if held.source in initializers:
-                made.doc_string = initializers[held.source].doc_string
-                initializers[held.source].CopyFrom(made)
+            arrays.append((held.source, array_of(tensor.t() if held.turned else tensor)))
+        for source, array in arrays:
+            made = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), source)
+            if source in initializers:
+                made.doc_string = initializers[source].doc_string
+                initializers[source].CopyFrom(made)
             else:
-                _set_constant(constants[held.source], made)
-            if held.source in inputs:
-                for told, size in zip(inputs[held.source].type.tensor_type.shape.dim, array.shape, strict=True):
+                _set_constant(constants[source], made)
+            if source in inputs:
+                for told, size in zip(inputs[source].type.tensor_type.shape.dim, array.shape, strict=True):
                     told.dim_value = size
 
     def _mend(self, number: int, module: nn.Module) -> None:
@@ -69,6 +72,8 @@ class _Writer:
         if not isinstance(module, Operation):
             if isinstance(module, nn.modules.conv._ConvNd):
                 _set_attribute(node, "group", module.groups)
+            if isinstance(module, Recurrent):
+                _set_attribute(node, "hidden_size", module.layer.hidden_size)
             return
         for name, attribute in module._names.items():
             now = vars(module)[attribute]

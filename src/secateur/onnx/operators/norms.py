@@ -23,7 +23,7 @@ def batch_norm(at: Any, x: Tensor, weight: Tensor, bias: Tensor, running_mean: T
     same = all(t.dtype == x.dtype for t in (weight, bias, running_mean, running_var))
     if not same:
         weight, bias, running_mean, running_var = (t.to(x.dtype) for t in (weight, bias, running_mean, running_var))
-    return F.batch_norm(x, running_mean, running_var, weight, bias, False, 0.0, at.epsilon)
+    return F.batch_norm(x, running_mean.detach(), running_var.detach(), weight, bias, False, 0.0, at.epsilon)
 
 
 @operator("InstanceNormalization", since=6)

@@ -9,9 +9,9 @@ from secateur.core import SubjectError
 
 from .table import operator
 
-_ORDER = {"LSTM": [0, 2, 3, 1], "GRU": [1, 0, 2], "RNN": [0]}
+ORDER = {"LSTM": [0, 2, 3, 1], "GRU": [1, 0, 2], "RNN": [0]}
 """Where torch's gates stand among those of ONNX: i o f c against i f c o, z r h against r z h."""
-_USUAL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+USUAL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 
 
 @operator("LSTM", "GRU", "RNN", since=7)
@@ -32,7 +32,7 @@ def recurrent(
     source = x.transpose(0, 1) if at.get("layout", 0) else x
     backwards = at.get("direction", "forward") == "reverse"
     source = source.flip(0) if backwards else source
-    gates = _ORDER[at.op]
+    gates = ORDER[at.op]
     loose = at.op == "GRU" and not at.get("linear_before_reset", 0)
     given: list[Tensor] = []
     for d in range(directions):
@@ -62,7 +62,7 @@ def recurrent(
 
 def _check(at: Any, directions: int, lengths: Any, peepholes: Tensor | None) -> bool:
     """Whether a plain layer uses relu; what torch's layers do not do is refused."""
-    usual = _USUAL[at.op] * directions
+    usual = USUAL[at.op] * directions
     named = [n.lower() for n in (at.get("activations") or usual)[: len(usual)]]
     relu = at.op == "RNN" and set(named) == {"relu"}
     odd = [
