@@ -98,5 +98,5 @@ from .engine.compare import compare as compare
 from .engine.prune import prune as prune
 from .engine.pruner import Pruner as Pruner
 from .engine.result import Result as Result
-from .onnx.export import export as export
+from .onnx.exporting import export as export
 from .recovery import recalibrate_bn_ as recalibrate_bn_

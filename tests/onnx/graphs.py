@@ -1,6 +1,7 @@
 """Graphs written with the helper of onnx, which no model of torch gave."""
 
 import numpy as np
+
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -137,8 +138,13 @@ def resized():
     x = m.node("Conv", ["x", m.weight("w0", 10, 3, 3, 3), m.weight("b0", 10)], pads=[1, 1, 1, 1])
     small = m.node("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])
     sizes = m.constant("sizes", np.array([2, 10, 8, 8]))
-    large = m.node("Resize", [small, "", "", sizes], mode="nearest", nearest_mode="floor",
-                   coordinate_transformation_mode="asymmetric")
+    large = m.node(
+        "Resize",
+        [small, "", "", sizes],
+        mode="nearest",
+        nearest_mode="floor",
+        coordinate_transformation_mode="asymmetric",
+    )
     x = m.node("Sub", [m.node("Clip", [large, m.constant("low", np.float32(0)), ""]), x])
     x = m.node("ConvTranspose", [x, m.weight("w1", 10, 6, 2, 2), m.weight("b1", 6)], strides=[2, 2])
     x = m.node("PRelu", [x, m.weight("slope", 6, 1, 1)])

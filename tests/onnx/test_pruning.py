@@ -3,15 +3,15 @@
 import copy
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from graphs import GRAPHS
-from onnx import numpy_helper
 
+import onnx
 import secateur as sc
+from onnx import numpy_helper
 from secateur.onnx.verify import outputs_of, run_session, session_of
-from secateur.onnx.write import proto_of
+from secateur.onnx.writing import proto_of
 
 
 def written(tmp_path, name):

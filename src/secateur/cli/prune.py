@@ -14,7 +14,10 @@ def prune(
         ),
     ],
     method: Annotated[str, typer.Option("--method", "-m", help="A method's id; `secateur methods` lists them.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="The folder to write, or a name that ends in .onnx; it must not exist.")],
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="The folder to write, or a name that ends in .onnx; it must not exist."),
+    ],
     sparsity: Annotated[float | None, typer.Option("--sparsity", "-s", help="Share to remove, 0 to 1.")] = None,
     macs: Annotated[
         float | None, typer.Option("--macs", help="Instead: share of the MACs that stays, for structures that cut.")

@@ -46,6 +46,10 @@ def prune_and_save(
     }
     if output is not None:
         found["folder"] = str(result.save(output))
-        parts = Path(output).glob("*.safetensors") if Path(output).is_dir() else Path(output).parent.glob(f"{Path(output).name}*")
+        parts = (
+            Path(output).glob("*.safetensors")
+            if Path(output).is_dir()
+            else Path(output).parent.glob(f"{Path(output).name}*")
+        )
         found["bytes_on_disk"] = sum(p.stat().st_size for p in parts)
     return found

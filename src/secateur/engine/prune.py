@@ -26,10 +26,10 @@ from secateur.core import (
     Task,
     device_of,
     first_call,
-    samples_for,
     masks_of,
     registry,
     remove_masks_,
+    samples_for,
     to_device,
 )
 from secateur.recovery import FineTune

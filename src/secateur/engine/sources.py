@@ -14,16 +14,15 @@ from secateur.tasks import builtin_model, builtin_task
 
 from .checkpoint import load
 
-_FORMS = (
-    "a saved folder, an ONNX file, a transformers folder or hub name, timm:NAME, builtin:NAME, or path/to/file.py:factory"
-)
+_FORMS = "a saved folder, an ONNX file, a transformers folder or hub name, timm:NAME, builtin:NAME, or file.py:factory"
 
 
 def model_from(source: str, *, factory: str | None = None, masks: bool = False) -> nn.Module:
     """The model that a text names.
 
     Args:
-        source: a saved folder, an ONNX file, a transformers folder or hub name, timm:NAME, builtin:NAME, path/to/file.py:factory.
+        source: a saved folder, an ONNX file, a transformers folder or hub name, timm:NAME, builtin:NAME,
+            path/to/file.py:factory.
         factory: path/to/file.py:factory of the architecture, for a saved folder that needs one.
         masks: leave the masks of a saved folder on the model.
 

@@ -15,7 +15,7 @@ from .trial import Mismatch, mends_of
 
 
 class Modules:
-    """Which modules of a model are alike: those of one class of the user's own, or layers of one path but for numbers."""
+    """Which modules of a model are alike: those of one class, or layers of one path but for numbers."""
 
     def __init__(self, model: nn.Module) -> None:
         self._kinds = {path: type(module) for path, module in model.named_modules(remove_duplicate=False)}

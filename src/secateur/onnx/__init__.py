@@ -9,9 +9,9 @@ from secateur.core import require
 require("onnx", extra="export", where="secateur.onnx")
 
 from .example import example_of  # noqa: E402
-from .export import export  # noqa: E402
+from .exporting import export  # noqa: E402
 from .model import Input, OnnxModel, Operation  # noqa: E402
-from .read import model_of, read  # noqa: E402
-from .save import Written, write  # noqa: E402
+from .reading import model_of, read  # noqa: E402
+from .saving import Written, write  # noqa: E402
 
 __all__ = ["Input", "OnnxModel", "Operation", "Written", "example_of", "export", "model_of", "read", "write"]

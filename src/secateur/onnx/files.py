@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto
 
+import onnx
+from onnx import TensorProto
 from secateur.core import CheckpointError, SubjectError
 from secateur.core.files import open_plain, unreadable
 
@@ -74,7 +74,9 @@ def _load_external(model: onnx.ModelProto, file: Path) -> bool:
             wanted *= size
         if len(tensor.raw_data) != wanted:
             raise CheckpointError(
-                f"its external data {told['location']!r} is too short for {tensor.name!r}", where=str(file), mend=_RESTORE
+                f"its external data {told['location']!r} is too short for {tensor.name!r}",
+                where=str(file),
+                mend=_RESTORE,
             )
     return found
 

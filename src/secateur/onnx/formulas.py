@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+
 import onnx
 
 

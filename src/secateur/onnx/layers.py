@@ -97,14 +97,14 @@ def _conv(at: Mapping[str, Any], weights: Weights, count: int) -> _Found | None:
     rank, groups = len(kernel), at.get("group", 1)
     pads = tuple(at.get("pads") or [0] * 2 * rank)
     same = pads[:rank] == pads[rank:]
-    plain, padded = _CONV[rank]
-    settings = {
+    kinds: tuple[Any, Any] = _CONV[rank]
+    settings: dict[str, Any] = {
         "stride": tuple(at.get("strides") or [1] * rank),
         "dilation": tuple(at.get("dilations") or [1] * rank),
         "padding": pads[:rank] if same else 0,
     }
     with torch.device("meta"):
-        layer = (plain if same else padded)(
+        layer: Any = kinds[0 if same else 1](
             inner * groups, out, tuple(kernel), groups=groups, bias=2 in weights, **settings
         )
     if not same:

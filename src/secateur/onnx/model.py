@@ -7,11 +7,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
+import onnx
 from secateur.core import Described, SubjectError
 
 from .formulas import Part, value_of
@@ -120,7 +120,7 @@ class OnnxModel(Described):
         missing = [i.name for i in self.inputs if i.name not in values]
         if missing or len(given) > len(self.inputs):
             raise SubjectError(
-                f"{len(given) + len(named)} inputs were given; the graph takes {', '.join(i.name for i in self.inputs)}",
+                f"{len(given) + len(named)} inputs were given; it takes {', '.join(i.name for i in self.inputs)}",
                 where=type(self).__name__,
                 mend="give them in this order, or by name in a mapping",
             )
@@ -157,7 +157,7 @@ class OnnxModel(Described):
 
     def proto(self) -> onnx.ModelProto:
         """The graph as a message of onnx, with the weights and sizes of now."""
-        from .write import proto_of
+        from .writing import proto_of
 
         return proto_of(self)
 

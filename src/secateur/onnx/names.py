@@ -4,8 +4,9 @@ import ast
 import re
 from collections.abc import Sequence
 
-import onnx
 from torch import nn
+
+import onnx
 
 _TAKEN = frozenset(dir(nn.Module())) | {"op", "title", "wanted"}
 

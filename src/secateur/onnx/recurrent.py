@@ -1,4 +1,4 @@
-"""Recurrent nodes as layers of torch, whose tensors hold their gates in another order, and a tensor for each direction."""
+"""Recurrent nodes as layers of torch, which hold their gates in another order, and a tensor for each direction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,10 +28,12 @@ class Packed:
     def array(self, layer: nn.RNNBase) -> np.ndarray:
         """Its value, from the tensors of now."""
         order = ORDER[_kind(layer)]
-        return np.stack([
-            np.concatenate([_turned(array_of(getattr(layer, name)), np.argsort(order)) for name in names])
-            for names in _names(self.kinds, layer.bidirectional)
-        ])
+        return np.stack(
+            [
+                np.concatenate([_turned(array_of(getattr(layer, name)), np.argsort(order)) for name in names])
+                for names in _names(self.kinds, layer.bidirectional)
+            ]
+        )
 
 
 class Recurrent(nn.Module):
@@ -55,7 +57,7 @@ class Recurrent(nn.Module):
 
 
 def recurrent_of(op: str, at: Mapping[str, Any], weights: Sequence[np.ndarray]) -> Recurrent | None:
-    """The layer of a node with these weights (of inputs, of states, bias if any); None where torch has no such layer."""
+    """The layer of a node with these weights (of inputs, of states, bias if any); None where torch has none such."""
     if op not in ORDER or at.get("layout", 0) or at.get("clip") is not None or at.get("input_forget", 0):
         return None
     directions, units = len(weights[0]), weights[1].shape[-1]
@@ -91,5 +93,3 @@ def _turned(array: np.ndarray, order: Sequence[int] | np.ndarray) -> np.ndarray:
 
 def _kind(layer: nn.RNNBase) -> str:
     return {"LSTM": "LSTM", "GRU": "GRU"}.get(layer.mode, "RNN")
-
-

@@ -3,17 +3,17 @@
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
-from onnx import TensorProto
 from torch import Tensor
 
+import onnx
+from onnx import TensorProto
 from secateur.core import SubjectError
 
-Value = Tensor | np.ndarray | list | None
+Value = Tensor | np.ndarray | list[Any] | None
 """What an operator takes and gives; None is an optional input that is absent."""
 
-DTYPES = {
+DTYPES: dict[int, torch.dtype] = {
     TensorProto.FLOAT: torch.float32,
     TensorProto.FLOAT16: torch.float16,
     TensorProto.BFLOAT16: torch.bfloat16,

@@ -39,7 +39,9 @@ def attention(
     plain = not at.get("softcap", 0.0) and at.wanted <= 3 and lengths is None and past_key is None
     if plain and not (at.get("is_causal", 0) and (mask is not None or query.shape[2] != key.shape[2])):
         if mask is not None and mask.shape[-1] < key.shape[2]:
-            mask = F.pad(mask, [0, key.shape[2] - mask.shape[-1]], value=False if mask.dtype == torch.bool else float("-inf"))
+            mask = F.pad(
+                mask, [0, key.shape[2] - mask.shape[-1]], value=False if mask.dtype == torch.bool else float("-inf")
+            )
         causal = bool(at.get("is_causal", 0))
         made = F.scaled_dot_product_attention(query, key, value, mask, 0.0, causal, scale=scale, enable_gqa=many)
         scores = None
@@ -76,7 +78,11 @@ def _by_steps(
         if mask.shape[-1] < columns:
             fill = False if mask.dtype == torch.bool else float("-inf")
             mask = F.pad(mask, [0, columns - mask.shape[-1]], value=fill)
-        bias = torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else mask
+        bias = (
+            torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, float("-inf"))
+            if mask.dtype == torch.bool
+            else mask
+        )
     places = torch.arange(columns, device=scores.device)
     if at.get("is_causal", 0):
         begin = 0 if past is None else past.shape[2]

@@ -279,5 +279,3 @@ def contributed_gelu(at: Any, x: Tensor, bias: Tensor | None = None) -> Tensor:
 def quick_gelu(at: Any, x: Tensor) -> Tensor:
     """x sigmoid(1.702 x), of onnxruntime."""
     return x * torch.sigmoid(x * at.get("alpha", 1.702))
-
-

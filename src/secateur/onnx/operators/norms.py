@@ -81,5 +81,3 @@ def local_response(at: Any, x: Tensor) -> Tensor:
     pads = [0, 0] * (square.dim() - 3) + [before, at.size - 1 - before]
     summed = F.pad(square, pads).unfold(2, at.size, 1).sum(-1).reshape(x.shape)
     return x / (at.bias + at.alpha / at.size * summed) ** at.beta
-
-

@@ -108,7 +108,9 @@ def one_hot(at: Any, indices: Tensor, depth: Any, values: Tensor) -> Tensor:
     indices = _positive(indices.long(), size)
     inside = (indices >= 0) & (indices < size)
     axis = at.axis if at.axis >= 0 else at.axis + indices.dim() + 1
-    places = torch.arange(size, device=indices.device).reshape([-1 if d == axis else 1 for d in range(indices.dim() + 1)])
+    places = torch.arange(size, device=indices.device).reshape(
+        [-1 if d == axis else 1 for d in range(indices.dim() + 1)]
+    )
     hit = (indices.unsqueeze(axis) == places) & inside.unsqueeze(axis)
     return torch.where(hit, values[1], values[0])
 

@@ -16,7 +16,9 @@ _MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _AVERAGE = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-def _more(at: Any, sizes: Sequence[int], before: list[int], after: list[int], strides: list[int], reach: list[int]) -> list[int]:
+def _more(
+    at: Any, sizes: Sequence[int], before: list[int], after: list[int], strides: list[int], reach: list[int]
+) -> list[int]:
     """What is padded after, so that a last window that begins inside has a whole kernel."""
     if not at.get("ceil_mode", 0):
         return after
@@ -36,7 +38,12 @@ def max_pool(at: Any, x: Tensor) -> Any:
     strides, dilations, before, after = window_of(at, sizes, kernel)
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     after = _more(at, sizes, before, after, strides, reach)
-    if at.wanted == 1 and before == after and all(2 * b <= k for b, k in zip(before, kernel, strict=True)) and x.is_floating_point():
+    if (
+        at.wanted == 1
+        and before == after
+        and all(2 * b <= k for b, k in zip(before, kernel, strict=True))
+        and x.is_floating_point()
+    ):
         return _MAX[len(kernel)](x, kernel, strides, before, dilations)
     lowest = float("-inf") if x.is_floating_point() else torch.iinfo(x.dtype).min
     wide = padded(x, before, after, lowest)
@@ -45,7 +52,9 @@ def max_pool(at: Any, x: Tensor) -> Any:
         return windows.amax(-1)
     numbers = torch.arange(x[0, 0].numel(), device=x.device).reshape(sizes)
     if at.get("storage_order", 0):
-        numbers = torch.arange(x[0, 0].numel(), device=x.device).reshape(sizes[::-1]).permute(*reversed(range(len(sizes))))
+        numbers = (
+            torch.arange(x[0, 0].numel(), device=x.device).reshape(sizes[::-1]).permute(*reversed(range(len(sizes))))
+        )
     planes = torch.arange(x.shape[0] * x.shape[1], device=x.device).reshape(*x.shape[:2], *[1] * len(sizes))
     numbers = planes * x[0, 0].numel() + numbers
     where = _windows(padded(numbers, before, after, -1), kernel, strides, dilations)
@@ -55,9 +64,7 @@ def max_pool(at: Any, x: Tensor) -> Any:
 
 def _windows(x: Tensor, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> Tensor:
     """`[N, C, ...places, kernel positions]`."""
-    space = [
-        (n - (k - 1) * d - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, strides, dilations, strict=True)
-    ]
+    space = [(n - (k - 1) * d - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, strides, dilations, strict=True)]
     found = []
     for offset in product(*map(range, kernel)):
         piece = x
@@ -80,7 +87,9 @@ def average_pool(at: Any, x: Tensor) -> Tensor:
     if before == more == after and small and set(dilations) == {1}:
         return _AVERAGE[len(kernel)](x, kernel, strides, before, count_include_pad=whole)
     there = torch.ones([1, 1, *sizes], dtype=x.dtype, device=x.device)
-    there = padded(padded(there, before, after, float(whole)), [0] * len(kernel), [m - a for m, a in zip(more, after, strict=True)])
+    there = padded(
+        padded(there, before, after, float(whole)), [0] * len(kernel), [m - a for m, a in zip(more, after, strict=True)]
+    )
     totals = _windows(padded(x, before, more), kernel, strides, dilations).sum(-1)
     return totals / _windows(there, kernel, strides, dilations).sum(-1)
 

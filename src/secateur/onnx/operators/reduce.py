@@ -41,9 +41,11 @@ _KINDS: dict[str, _Reduction] = {
     "ReduceMin": lambda x, axes, keep: _extreme(x, axes, keep, False),
     "ReduceProd": _product,
     "ReduceL1": lambda x, axes, keep: x.abs().sum(axes, keepdim=keep, dtype=x.dtype),
-    "ReduceL2": lambda x, axes, keep: (x * x).sum(axes, keepdim=keep, dtype=x.dtype).float().sqrt().to(x.dtype)
-    if not x.dtype == torch.float64
-    else (x * x).sum(axes, keepdim=keep).sqrt(),
+    "ReduceL2": lambda x, axes, keep: (
+        (x * x).sum(axes, keepdim=keep, dtype=x.dtype).float().sqrt().to(x.dtype)
+        if x.dtype != torch.float64
+        else (x * x).sum(axes, keepdim=keep).sqrt()
+    ),
     "ReduceSumSquare": lambda x, axes, keep: (x * x).sum(axes, keepdim=keep, dtype=x.dtype),
     "ReduceLogSum": lambda x, axes, keep: x.sum(axes, keepdim=keep).log(),
     "ReduceLogSumExp": lambda x, axes, keep: torch.logsumexp(x, axes, keepdim=keep),

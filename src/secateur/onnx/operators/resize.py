@@ -70,13 +70,13 @@ def _resized(at: Any, x: Tensor, scales: list[float] | None, sizes: list[int] | 
     place = how.get("place") or at.get("coordinate_transformation_mode", "half_pixel")
     rounding = how.get("nearest") or at.get("nearest_mode", "round_prefer_floor")
     roi = how.get("roi")
-    crops = place == "tf_crop_and_resize" and roi is not None
+    roi = roi if place == "tf_crop_and_resize" else None
     if sizes is None:
         assert scales is not None
-        spans = [end - begin for begin, end in roi] if crops else [1.0] * x.dim()
+        spans = [end - begin for begin, end in roi] if roi is not None else [1.0] * x.dim()
         sizes = [floor(n * s * span + 1e-9) for n, s, span in zip(x.shape, scales, spans, strict=True)]
     each = scales or [m / n for m, n in zip(sizes, x.shape, strict=True)]
-    changed = [d for d in range(x.dim()) if sizes[d] != x.shape[d] or each[d] != 1 or crops]
+    changed = [d for d in range(x.dim()) if sizes[d] != x.shape[d] or each[d] != 1 or roi is not None]
     if not changed:
         return x
     mode, smooth = at.get("mode", "nearest"), bool(at.get("antialias", 0))
@@ -87,14 +87,18 @@ def _resized(at: Any, x: Tensor, scales: list[float] | None, sizes: list[int] | 
         if mode == "nearest" and (place, rounding) == ("asymmetric", "floor") and exact:
             return F.interpolate(x, sizes[2:], mode="nearest")
         grown = all(sizes[d] > 1 for d in changed)
-        if mode != "nearest" and exact and (corners or place == "half_pixel" or (place == "pytorch_half_pixel" and grown)):
+        if (
+            mode != "nearest"
+            and exact
+            and (corners or place == "half_pixel" or (place == "pytorch_half_pixel" and grown))
+        ):
             return F.interpolate(x, sizes[2:], mode=name, align_corners=corners)
     for d in changed:
         rows = _matrix(at, x.shape[d], sizes[d], each[d], mode, place, rounding, smooth, roi[d] if roi else (0.0, 1.0))
         weights = torch.from_numpy(rows).to(x.device, x.dtype if x.is_floating_point() else torch.float64)
         moved = x.movedim(d, -1)
         made = torch.matmul(moved.to(weights.dtype), weights.t())
-        if crops:
+        if roi is not None:
             outside = torch.from_numpy(np.isnan(rows).any(1)).to(x.device)
             made = torch.matmul(moved.to(weights.dtype), weights.nan_to_num().t())
             made = torch.where(outside, torch.full_like(made, at.get("extrapolation_value", 0.0)), made)

@@ -251,16 +251,22 @@ def col2im(at: Any, x: Tensor, image: list[int], block: list[int]) -> Tensor:
     pads = list(at.get("pads") or [0] * 2 * rank)
     dilations, strides = at.get("dilations") or [1] * rank, at.get("strides") or [1] * rank
     if rank == 2 and pads[:2] == pads[2:]:
-        return F.fold(x, image, block, list(dilations), pads[:2], list(strides))
+        return F.fold(x, tuple(image), tuple(block), tuple(dilations), tuple(pads[:2]), tuple(strides))
     wide = [n + pads[i] + pads[rank + i] for i, n in enumerate(image)]
     if rank == 2:
-        made = F.fold(x, wide, block, list(dilations), 0, list(strides))
+        made = F.fold(x, tuple(wide), tuple(block), tuple(dilations), 0, tuple(strides))
         return made[:, :, pads[0] : pads[0] + image[0], pads[1] : pads[1] + image[1]]
     return _laid(x, image, wide, block, list(dilations), list(strides), pads)
 
 
 def _laid(
-    x: Tensor, image: list[int], wide: list[int], block: list[int], dilations: list[int], strides: list[int], pads: list[int]
+    x: Tensor,
+    image: list[int],
+    wide: list[int],
+    block: list[int],
+    dilations: list[int],
+    strides: list[int],
+    pads: list[int],
 ) -> Tensor:
     rank = len(image)
     places = [(n - d * (k - 1) - 1) // s + 1 for n, k, d, s in zip(wide, block, dilations, strides, strict=True)]
@@ -282,5 +288,3 @@ def _laid(
     for dim in range(rank):
         made = made.narrow(2 + dim, pads[dim], image[dim])
     return made
-
-

@@ -54,7 +54,9 @@ def operator(
         names = tuple(p.name for p in parameters if p.kind is not p.VAR_POSITIONAL)
         for op in ops:
             versions = TABLE.setdefault((domain, op), [])
-            versions.append(Operator(run, since, names, many, frozenset(numbers.split()), frozenset(raw.split()), scalars))
+            versions.append(
+                Operator(run, since, names, many, frozenset(numbers.split()), frozenset(raw.split()), scalars)
+            )
             versions.sort(key=lambda v: v.since)
         return run
 

@@ -15,7 +15,7 @@ from secateur.core import MissingExtra, RecipeError, SecateurError, SubjectError
 from secateur.graph.switches import without_cache
 
 from .model import OnnxModel
-from .save import Written, new_file, size_of, write
+from .saving import Written, new_file, size_of, write
 from .verify import check_same, others_like, outputs_of, run_session, session_of
 
 _log = logging.getLogger(__name__)

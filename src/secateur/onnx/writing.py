@@ -1,21 +1,20 @@
 """From the module of a graph back to an ONNX file: the same graph with smaller weights and other sizes."""
 
-
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import onnx
 import onnx.shape_inference
-from onnx import AttributeProto, numpy_helper
 from torch import Tensor, nn
+
+import onnx
+from onnx import AttributeProto, numpy_helper
 
 from .files import is_large
 from .formulas import Constant, Formula, Part, constants_of
 from .model import OnnxModel, Operation
 from .recurrent import Recurrent
 from .values import array_of
-
 
 
 def proto_of(model: OnnxModel) -> onnx.ModelProto:
@@ -125,8 +124,10 @@ class _Writer:
     def _check_output(self, path: str, name: str) -> None:
         """Sizes that are outputs of the graph never change."""
         module = dict(self._model.named_children()).get(path)
-        for slot in module._slots if isinstance(module, Operation) else ():
-            assert isinstance(slot, str) or not any(self._changed(module, c) for c in constants_of(slot)), name
+        if isinstance(module, Operation):
+            for slot in module._slots:
+                constants = () if isinstance(slot, str) else constants_of(slot)
+                assert not any(self._changed(module, c) for c in constants), name
 
     def _free(self, name: str) -> str:
         k = 1
@@ -192,5 +193,3 @@ def save_proto(proto: onnx.ModelProto, file: Path, *, external: bool) -> None:
         onnx.save(proto, str(file), save_as_external_data=True, location=f"{file.name}.data", size_threshold=1024)
     else:
         file.write_bytes(proto.SerializeToString())
-
-

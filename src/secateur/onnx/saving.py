@@ -13,7 +13,7 @@ from secateur.core.files import unwritable
 
 from .model import OnnxModel
 from .verify import check_file, others_like, outputs_of
-from .write import proto_of, save_proto
+from .writing import proto_of, save_proto
 
 
 @dataclass(frozen=True)

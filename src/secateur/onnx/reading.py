@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx.inliner
-from onnx import AttributeProto, numpy_helper
 from torch import Tensor, nn
 
+import onnx
+from onnx import AttributeProto, numpy_helper
 from secateur.core import SubjectError
 
 from .files import opened
@@ -234,7 +234,9 @@ class _Reader:
         own = all(name in self._constants and len(self._uses[name]) == 1 for name in names)
         states = [name for name in node.input[5:7] if name]
         many = 2 if node.op_type == "LSTM" else 1
-        plain = len(states) in (0, many) and not any(name in self._constants or name in self._formulas for name in states)
+        plain = len(states) in (0, many) and not any(
+            name in self._constants or name in self._formulas for name in states
+        )
         if not own or not plain or len(names) < 2 or any(node.input[4:5]) or any(node.input[7:8]) or node.domain:
             return None
         found = recurrent_of(node.op_type, attributes, [self._constants[name] for name in names])
@@ -271,7 +273,7 @@ class _Reader:
             return None
         for place, (leaf, turned) in places.items():
             source = node.input[place]
-            held: dict[str, Any] = layer._parameters if leaf in layer._parameters else layer._buffers  # type: ignore[assignment]
+            held: dict[str, Any] = layer._parameters if leaf in layer._parameters else layer._buffers
             held[leaf] = self._shared.setdefault((source, turned), tensors[source])
             self.origin.held.append(Held(source, path, leaf, turned))
         return layer
@@ -320,7 +322,7 @@ class _Reader:
 
     def _empty(self) -> None:
         """Leave the values out of the message that modules hold."""
-        held = {h.source for h in (*self.origin.held, *self.origin.packed)}
+        held = {h.source for h in self.origin.held} | {p.source for p in self.origin.packed}
         for tensor in self._graph.initializer:
             if tensor.name in held:
                 for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
