@@ -85,5 +85,5 @@ def test_gives_what_the_tests_of_onnx_want(op):
 def test_so_many_tests_of_onnx_pass():
     listed = {op for domain, op in TABLE if not domain} | {"Shape", "Size", "Constant"}
     total = sum((outcomes(op) for op in sorted(cases().keys() & listed)), Counter())
-    assert total["passed"] >= 1200
-    assert total["refused"] < 150
+    assert total["passed"] >= 1300
+    assert total["refused"] <= 240
