@@ -273,6 +273,7 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_finishes(tmp_path):
 
 
 HELP = [(), ("prune",), ("compare",), ("inspect",), ("methods",), ("card",), ("run",), ("claims",), ("claims", "list")]
+HELP += [("export",)]
 
 
 @pytest.mark.parametrize("command", [c for c in HELP if c], ids=" ".join)

@@ -20,7 +20,7 @@ def export(
 ) -> None:
     """Write a model as an ONNX file, compared with the model in onnxruntime.
 
-    Example: secateur export pruned/ -o pruned.onnx
+    Example: secateur export builtin:digits-cnn --input 1,1,8,8 -o digits.onnx
     """
     from secateur.core.errors import RecipeError
     from secateur.core.errors import require as needs
