@@ -153,4 +153,18 @@ def resized():
     return m.model([("x", FLOAT, [2, 3, 8, 8])], [("y", [2, 2])]), {"x": (2, 3, 8, 8)}
 
 
-GRAPHS = {f.__name__: f for f in (branches, attention, recurrent, shared, function, resized)}
+def norms():
+    """Two group norms in views, as exporters write them, with one constant for the scale of both."""
+    m = Maker(6)
+    one, zero = m.constant("one", np.ones(4, np.float32)), m.constant("none", np.zeros(4, np.float32))
+    groups, x = m.constant("groups", np.array([0, 4, -1])), "x"
+    for k, (taken, made) in enumerate([(3, 8), (8, 12)]):
+        x = m.node("Conv", [x, m.weight(f"w{k}", made, taken, 3, 3), m.weight(f"b{k}", made)], pads=[1, 1, 1, 1])
+        y = m.node("InstanceNormalization", [m.node("Reshape", [x, groups]), one, zero])
+        y = m.node("Reshape", [y, m.node("Shape", [x])])
+        x = m.node("Relu", [m.node("Mul", [y, m.weight(f"scale{k}", made, 1, 1)])])
+    m.node("Gemm", [m.node("Flatten", [m.node("GlobalMaxPool", [x])]), m.weight("out", 12, 5)], ["y"])
+    return m.model([("x", FLOAT, ["n", 3, 6, 6])], [("y", ["n", 5])]), {"x": (2, 3, 6, 6)}
+
+
+GRAPHS = {f.__name__: f for f in (branches, attention, recurrent, shared, function, resized, norms)}

@@ -19,12 +19,15 @@ class Held:
     Attributes:
         source: its name in the graph.
         path: of the module; leaf: the name in it.
+        node, place: the number of the node, and which of its inputs it is.
         turned: whether the two dimensions are the other way round.
     """
 
     source: str
     path: str
     leaf: str
+    node: int
+    place: int
     turned: bool = False
 
 

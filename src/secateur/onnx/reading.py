@@ -81,6 +81,7 @@ class _Reader:
         self._initializers = {t.name for t in self._graph.initializer}
         self._formulas: dict[str, Formula] = {}
         self._uses = self._all_uses()
+        self._loose = {name for name, uses in self._uses.items() if len(uses) > 1 and self._is_uniform(name)}
         self._shared: dict[tuple[str, bool], Tensor] = {}
         self._fixed: dict[int, bool] = {}
         self.origin = Origin(proto)
@@ -152,6 +153,13 @@ class _Reader:
             found[attribute.name] = _plain(attribute)
         return found
 
+    def _is_uniform(self, name: str) -> bool:
+        """Whether a value is one number over and over: exporters store one such for all norms, which nothing ties."""
+        array = self._constants.get(name)
+        return (
+            array is not None and array.dtype.kind in "fV" and array.size > 1 and bool((array == array.flat[0]).all())
+        )
+
     def _is_small(self, name: str) -> bool:
         array = self._constants[name]
         return array.size == 1 or (array.dtype.kind in "iub" and array.ndim <= 1 and array.size <= _SMALL)
@@ -192,7 +200,7 @@ class _Reader:
         recurrent = self._recurrent(node, attributes, path)
         if recurrent is not None:
             return recurrent, tuple(name for name in (node.input[0], *node.input[5:7]) if name)
-        layer = self._layer(node, attributes, path)
+        layer = self._layer(number, node, attributes, path)
         if layer is not None:
             return layer, tuple(name for name in node.input if name and name not in self._constants)
         operator = self._operator(node)
@@ -201,8 +209,8 @@ class _Reader:
         for name, value in attributes.items():
             made._names[name] = "groups" if name == "group" else legal(name)
             vars(made)[made._names[name]] = value
-        filler = _Filler(self, made, path)
-        made._slots = tuple(filler.slot(name, operator.name(place)) for place, name in enumerate(node.input))
+        filler = _Filler(self, made, path, number)
+        made._slots = tuple(filler.slot(name, operator.name(place), place) for place, name in enumerate(node.input))
         made._as_read = {name: held for name, held in vars(made).items() if not name.startswith("_")}
         return made, tuple(filler.takes)
 
@@ -245,7 +253,7 @@ class _Reader:
             self.origin.packed.append(Packed(name, f"{path}.layer", kind))
         return found
 
-    def _layer(self, node: onnx.NodeProto, attributes: dict[str, Any], path: str) -> nn.Module | None:
+    def _layer(self, number: int, node: onnx.NodeProto, attributes: dict[str, Any], path: str) -> nn.Module | None:
         weights = {
             place: self._constants[name]
             for place, name in enumerate(node.input)
@@ -274,8 +282,9 @@ class _Reader:
         for place, (leaf, turned) in places.items():
             source = node.input[place]
             held: dict[str, Any] = layer._parameters if leaf in layer._parameters else layer._buffers
-            held[leaf] = self._shared.setdefault((source, turned), tensors[source])
-            self.origin.held.append(Held(source, path, leaf, turned))
+            if source not in self._loose:
+                held[leaf] = self._shared.setdefault((source, turned), tensors[source])
+            self.origin.held.append(Held(source, path, leaf, number, place, turned))
         return layer
 
     def _always_turned(self, source: str) -> bool:
@@ -297,8 +306,8 @@ class _Reader:
         return bias is not None and bias.shape == (weight.shape[1],)
 
     def tensor(self, source: str) -> Tensor:
-        """The parameter or buffer of an initializer: one, whoever uses it."""
-        if (source, False) not in self._shared:
+        """The parameter or buffer of an initializer: one, whoever uses it, unless it is one number over and over."""
+        if (source, False) not in self._shared or source in self._loose:
             value = tensor_of(self._constants[source])
             statistic = any(n.op_type == "BatchNormalization" and place > 2 for n, place in self._uses.get(source, ()))
             learnt = not statistic and source in self._initializers and value.is_floating_point() and value.numel() > 1
@@ -315,8 +324,8 @@ class _Reader:
             operator = find("Identity", 13)
             assert operator is not None
             module, path = Operation("Identity", name, operator, 1), f"output_{k}"
-            filler = _Filler(self, module, path)
-            module._slots = (filler.slot(name, "x"),)
+            filler = _Filler(self, module, path, -1)
+            module._slots = (filler.slot(name, "x", 0),)
             made.add_module(path, module)
             made._steps.append(Step(module, tuple(filler.takes), (name,)))
 
@@ -364,19 +373,19 @@ class _Tensor:
 class _Filler:
     """Fills the slots of one operation; its formulas and their constants become its own."""
 
-    def __init__(self, reader: _Reader, module: Operation, path: str) -> None:
-        self._reader, self._module, self._path = reader, module, path
+    def __init__(self, reader: _Reader, module: Operation, path: str, number: int) -> None:
+        self._reader, self._module, self._path, self._number = reader, module, path, number
         self.takes: list[str] = []
         self._copies: dict[int, Part] = {}
 
-    def slot(self, name: str, wanted: str) -> Part | str:
+    def slot(self, name: str, wanted: str, place: int) -> Part | str:
         kind, held = self._reader.fill(name)
         if kind == "value":
             return self._given(name)
         if kind == "small":
             return self._constant(name, held, legal(wanted))
         if kind == "tensor":
-            return self._weight(name, legal(wanted))
+            return self._weight(name, legal(wanted), place)
         if kind == "formula":
             return self._formula(held, name, legal(wanted))
         return None
@@ -399,13 +408,13 @@ class _Filler:
             found = f"{attribute}_{k}"
         return found
 
-    def _weight(self, source: str, leaf: str) -> str:
+    def _weight(self, source: str, leaf: str, place: int) -> str:
         leaf, tensor = self._free(leaf), self._reader.tensor(source)
         if isinstance(tensor, nn.Parameter):
             self._module.register_parameter(leaf, tensor)
         else:
             self._module.register_buffer(leaf, tensor)
-        self._reader.origin.held.append(Held(source, self._path, leaf))
+        self._reader.origin.held.append(Held(source, self._path, leaf, self._number, place))
         return leaf
 
     def _formula(self, formula: Formula, name: str, attribute: str) -> Part:

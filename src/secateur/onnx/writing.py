@@ -51,11 +51,20 @@ class _Writer:
         initializers = {t.name: t for t in self._graph.initializer}
         constants = {n.output[0]: n for n in self._graph.node if n.op_type == "Constant"}
         inputs = {v.name: v for v in self._graph.input}
-        arrays = [(p.source, p.array(cast(nn.RNNBase, self._model.get_submodule(p.path)))) for p in self._origin.packed]
+        arrays = [
+            (p.source, p.array(cast(nn.RNNBase, self._model.get_submodule(p.path))), -1, 0) for p in self._origin.packed
+        ]
         for held in self._origin.held:
             tensor: Tensor = getattr(self._model.get_submodule(held.path), held.leaf)
-            arrays.append((held.source, array_of(tensor.t() if held.turned else tensor)))
-        for source, array in arrays:
+            arrays.append((held.source, array_of(tensor.t() if held.turned else tensor), held.node, held.place))
+        written: dict[str, np.ndarray] = {}
+        for source, array, node, place in arrays:
+            if source in written:
+                same = written[source].shape == array.shape and bool((written[source] == array).all())
+                if not same and node >= 0:  # one value for several, which are no longer alike
+                    self._graph.node[node].input[place] = self._initializer(source, array)
+                continue
+            written[source] = array
             made = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), source)
             if source in initializers:
                 made.doc_string = initializers[source].doc_string
@@ -96,11 +105,7 @@ class _Writer:
             if not self._changed(module, part):
                 return part.source
             array = np.asarray(getattr(module, part.attribute), part.dtype)
-            name = self._free(part.source)
-            self._graph.initializer.append(
-                numpy_helper.from_array(array if part.shape is None else array.reshape(part.shape), name)
-            )
-            return name
+            return self._initializer(part.source, array if part.shape is None else array.reshape(part.shape))
         if not isinstance(part, Formula):
             raise AssertionError(part)
         if id(part) not in known:
@@ -128,6 +133,12 @@ class _Writer:
             for slot in module._slots:
                 constants = () if isinstance(slot, str) else constants_of(slot)
                 assert not any(self._changed(module, c) for c in constants), name
+
+    def _initializer(self, source: str, array: np.ndarray) -> str:
+        """The name of a new initializer."""
+        name = self._free(source)
+        self._graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
+        return name
 
     def _free(self, name: str) -> str:
         k = 1
