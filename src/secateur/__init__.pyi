@@ -14,6 +14,9 @@ from . import (
     data as data,
 )
 from . import (
+    onnx as onnx,
+)
+from . import (
     recovery as recovery,
 )
 from . import (
@@ -98,4 +101,5 @@ from .engine.pruner import Pruner as Pruner
 from .engine.result import Result as Result
 from .engine.spaces import PruningSpace as PruningSpace
 from .engine.spaces import pruning_space as pruning_space
+from .onnx.exporting import export as export
 from .recovery import recalibrate_bn_ as recalibrate_bn_

@@ -273,8 +273,8 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_finishes(tmp_path):
     assert torch.equal(sc.load(tmp_path / "out").fc.bias, sc.load(tmp_path / "run" / "result").fc.bias)
 
 
-HELP = [(), ("prune",), ("compare",), ("inspect",), ("energy",), ("methods",), ("card",), ("run",), ("claims",)]
-HELP += [("claims", "list"), ("analyze",), ("analyze", "pruning-space")]
+HELP = [(), ("prune",), ("export",), ("compare",), ("inspect",), ("energy",), ("methods",), ("card",), ("run",)]
+HELP += [("claims",), ("claims", "list"), ("analyze",), ("analyze", "pruning-space")]
 
 
 @pytest.mark.parametrize("command", [c for c in HELP if c], ids=" ".join)

@@ -450,6 +450,17 @@ class GroupNorm(Pictured):
         return self.norm(self.stem(x)).relu()
 
 
+@subject(IMAGES, "channels 4", "channels 3")
+class GroupNormInViews(Pictured):
+    def __init__(self) -> None:
+        super().__init__(12)
+        self.stem, self.groups = conv(3, 12), 4
+
+    def features(self, x: Tensor) -> Tensor:
+        y = self.stem(x)
+        return F.instance_norm(y.reshape(len(y), self.groups, -1)).reshape(y.shape).relu()
+
+
 @subject(IMAGES, "channels 6", "channels 7")
 class InstanceNorm(Pictured):
     def __init__(self) -> None:

@@ -17,11 +17,11 @@ def example_for(model: Any, source: str, task: str | None, shape: str | None) ->
     """An example, and how it becomes a call of the model; None for the example where nothing gives one.
 
     Args:
-        source: what the user named the model by; a saved folder carries an input.
+        source: what the user named the model by; a saved folder carries an input, an ONNX file tells its shapes.
         task: gives a sample of its test data.
         shape: "1,3,32,32", of random numbers; of token numbers, where the model begins with a table of embeddings.
     """
-    from secateur.core import first_call, first_samples
+    from secateur.core import first_call, samples_for
 
     if shape is not None:
         return of_shape(model, shape), first_call
@@ -29,13 +29,15 @@ def example_for(model: Any, source: str, task: str | None, shape: str | None) ->
         from secateur.engine.sources import task_from
 
         goal = task_from(task)
-        return first_samples(next(iter(goal.batches("test", shuffle=False)))), goal.call
+        return samples_for(model, next(iter(goal.batches("test", shuffle=False)))), goal.call
     stored = Path(source) / "probe.safetensors"
     if stored.is_file():
         from safetensors.torch import load
 
         return load(stored.read_bytes())["inputs"][:1], first_call
-    return None, first_call
+    from secateur.engine.prune import own_example
+
+    return own_example(model), first_call
 
 
 def of_shape(model: Any, shape: str) -> Any:

@@ -9,11 +9,15 @@ def prune(
     model: Annotated[
         str,
         typer.Argument(
-            help="A saved folder, a transformers folder or hub name, timm:NAME, builtin:NAME, or file.py:factory."
+            help="A saved folder, an ONNX file, a transformers folder or hub name, timm:NAME, builtin:NAME, or "
+            "file.py:factory."
         ),
     ],
     method: Annotated[str, typer.Option("--method", "-m", help="A method's id; `secateur methods` lists them.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="The folder to write; it must not exist.")],
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="The folder to write, or a name that ends in .onnx; it must not exist."),
+    ],
     sparsity: Annotated[float | None, typer.Option("--sparsity", "-s", help="Share to remove, 0 to 1.")] = None,
     macs: Annotated[
         float | None, typer.Option("--macs", help="Instead: share of the MACs that stays, for structures that cut.")

@@ -9,10 +9,10 @@ from .example import of_shape
 
 
 def check_output(output: str | None) -> None:
-    """Raise `CheckpointError` before any work if the output folder is there already."""
+    """Raise `CheckpointError` before any work if the output is there already."""
     path = Path(output) if output else None
     if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise CheckpointError("it is there already", where=str(path), mend="choose another folder with -o")
+        raise CheckpointError("it is there already", where=str(path), mend="choose another name with -o")
 
 
 def prune_and_save(
@@ -46,5 +46,10 @@ def prune_and_save(
     }
     if output is not None:
         found["folder"] = str(result.save(output))
-        found["bytes_on_disk"] = sum(p.stat().st_size for p in Path(output).glob("*.safetensors"))
+        parts = (
+            Path(output).glob("*.safetensors")
+            if Path(output).is_dir()
+            else Path(output).parent.glob(f"{Path(output).name}*")
+        )
+        found["bytes_on_disk"] = sum(p.stat().st_size for p in parts)
     return found

@@ -195,6 +195,7 @@ from .stats import (
     summed as summed,
 )
 from .subjects import Delta as Delta
+from .subjects import Described as Described
 from .task import (
     Accuracy as Accuracy,
 )
@@ -227,6 +228,9 @@ from .task import (
 )
 from .task import (
     picked_samples as picked_samples,
+)
+from .task import (
+    samples_for as samples_for,
 )
 from .task import (
     to_device as to_device,

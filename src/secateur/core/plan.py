@@ -279,8 +279,9 @@ def _action(entry: object) -> Action:
             except ValueError as error:
                 raise _damaged(entry) from error
         case {"do": "mend", "module": str(module), "attribute": str(attribute), "value": value, **rest} if not rest:
-            sizes = value if isinstance(value, list) else [value]
-            if all(map(_is_size, sizes)) and _is_name(attribute):
+            # among sizes stand -1, of what is left, and places that count from the end
+            fits = all(map(_is_place_or_size, value)) if isinstance(value, list) else _is_size(value)
+            if fits and _is_name(attribute):
                 return Mend(module, attribute, tuple(value) if isinstance(value, list) else value)
         case {"do": "drop", "container": str(container), "entries": list(entries), **rest} if not rest:
             if all(isinstance(name, str) for name in entries):
@@ -305,6 +306,10 @@ def _is_name(attribute: str) -> bool:
 
 def _is_place(value: object) -> bool:
     return value is None or (_is_size(value) if type(value) is int else isinstance(value, str))
+
+
+def _is_place_or_size(value: object) -> bool:
+    return type(value) is int and abs(value) < 1 << 63
 
 
 def _is_size(value: object) -> bool:

@@ -1,11 +1,25 @@
-"""Subjects that are not a single module."""
+"""Subjects that are more than a module, or not a single one."""
 
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from .errors import SubjectError
+
+
+class Described(nn.Module):
+    """A module that says itself what it takes, as one that was read from a file does."""
+
+    @abstractmethod
+    def example_inputs(self, seed: int = 0) -> Mapping[str, Tensor]:
+        """Inputs that it runs on, by name."""
+
+    @property
+    @abstractmethod
+    def samples(self) -> int | None:
+        """How many samples it takes at once, where that is fixed at more than one."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, default_collate
 
 from .errors import NumericsError, RecipeError, SubjectError
+from .subjects import Described
 
 Batch = Any
 Data = Any
@@ -310,6 +311,12 @@ def _size(batch: Batch) -> int | None:
     """The first dimension that most tensors of a batch have in common; None where it has none."""
     sizes = Counter(_first_dimensions(batch))
     return max(sizes, key=lambda n: sizes[n]) if sizes else None
+
+
+def samples_for(model: object, batch: Batch, count: int = 1) -> Batch:
+    """`first_samples`, but not fewer than a model takes whose batch has a fixed size."""
+    least = model.samples if isinstance(model, Described) else None
+    return first_samples(batch, max(count, least or 1))
 
 
 def _first_dimensions(batch: Batch, inside: bool = False) -> Iterator[int]:

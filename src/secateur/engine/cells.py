@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from secateur.core import CheckpointError, SecateurError, Task, first_samples, spell_call, to_device
+from secateur.core import CheckpointError, SecateurError, Task, samples_for, spell_call, to_device
 from secateur.core.costs import macs_by_module
 from secateur.runtime import compare_latency
 
@@ -129,7 +129,7 @@ def _row(result: Result, config: Json, folder: Path, dense: nn.Module, task: Tas
     subject = result.subject.to("cpu")
     batch = to_device(next(iter(task.batches("train", shuffle=False))), "cpu")
     forward = macs_by_module(subject, batch, task.call).get("", 0)
-    latency = compare_latency(dense.to("cpu"), subject, first_samples(batch), repeats=2, call=task.call)
+    latency = compare_latency(dense.to("cpu"), subject, samples_for(subject, batch), repeats=2, call=task.call)
     steps = result.provenance["train_steps"]
     saved = folder / "run" / "result"
     return {

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.core import Task, first_call, first_samples, masks_of
+from secateur.core import Task, first_call, masks_of, samples_for
 from secateur.core.costs import layers, totals
 
 
@@ -27,7 +27,7 @@ def measure(model: nn.Module, task: Task | None, example: Any | None) -> dict[st
 
 def multiplications(model: nn.Module, task: Task | None, example: Any) -> dict[str, int]:
     """`macs` and `macs_nonzero` of one sample, as of `measure`."""
-    rows = layers(model, first_samples(example), first_call if task is None else task.call)
+    rows = layers(model, samples_for(model, example), first_call if task is None else task.call)
     nonzero = sum(round((r.macs or 0) * r.nonzero / r.params) for r in rows if r.params)
     return {"macs": sum(r.macs or 0 for r in rows), "macs_nonzero": nonzero}
 

@@ -19,11 +19,11 @@ from secateur.core import (
     Task,
     device_of,
     first_call,
-    first_samples,
     nearest,
     parts_of,
     read_call,
     registry,
+    samples_for,
     split_outside,
     to_device,
     validated,
@@ -105,7 +105,7 @@ def seeing(recipe: Recipe, subject: Any, task: Task | None, example: Any) -> Rec
     if example is None or not isinstance(subject, nn.Module):
         return recipe
     call = first_call if task is None else task.call
-    small = to_device(first_samples(example, 2), device_of(subject))
+    small = to_device(samples_for(subject, example, 2), device_of(subject))
     return replace(recipe, structure=recipe.structure.seeing(lambda model: call(model, small)))
 
 

@@ -12,6 +12,7 @@ from secateur.core import (
     Choice,
     Clock,
     Delta,
+    Described,
     Healing,
     Keep,
     Kind,
@@ -27,10 +28,10 @@ from secateur.core import (
     Task,
     device_of,
     first_call,
-    first_samples,
     masks_of,
     registry,
     remove_masks_,
+    samples_for,
     to_device,
 )
 from secateur.recovery import FineTune
@@ -46,6 +47,7 @@ from .pruner import DecisionMaker, keep_of
 from .result import Result, provenance
 from .runfolder import RunFolder
 from .scratch import PHASE, begun_in, check_scratch, equal_shares, scratch_of, searching, training_of
+from .sources import model_from
 from .tensors import tensor_hash
 from .training import Device, NoPruning, Trainer, fresh_, is_main_process
 
@@ -76,7 +78,8 @@ def prune(
     """Prune a subject, heal it, measure it.
 
     Args:
-        subject: a module (pruned in place; copy it first if you still need it), a `Delta`, or a data set.
+        subject: a module (pruned in place; copy it first if you still need it), a `Delta`, a data set, or the name of
+            a model: an ONNX file, a saved folder, "timm:NAME" and so on, as on the command line.
         method: a registered method's id, or a recipe of your own.
         sparsity: share removed of all prunable units; `keep=0.1` is `sparsity=0.9`, as one says it of data.
         macs, params, bytes, latency: instead of a sparsity, the share of the whole subject's cost that remains, for
@@ -104,6 +107,8 @@ def prune(
         RecipeError, SubjectError, BudgetError, NumericsError, CheckpointError: with what, where and how to mend it.
             Before any of the first two, nothing was changed.
     """
+    if isinstance(subject, str | Path):
+        subject = model_from(str(subject))
     costs = {"macs": macs, "params": params, "bytes": bytes, "latency": latency}
     share, cost = one_target(sparsity=sparsity, keep=keep, **costs)
     entry = registry.get(method).entry if isinstance(method, str) else None
@@ -177,6 +182,8 @@ class _Job:
         """Everything that can be wrong with the call is found here."""
         if self.example is None and self.task is not None and isinstance(self.subject, nn.Module):
             self.example = next(iter(self.task.batches("test", shuffle=False)))
+        elif self.example is None:
+            self.example = own_example(self.subject)
         if cost == "latency" and getattr(self.recipe.structure, "multiple", 0) == 1:
             blocked = replace(self.recipe.structure, multiple=channel_multiple(device_of(self.subject)))  # type: ignore[type-var]
             self.recipe = replace(self.recipe, structure=blocked)
@@ -361,7 +368,7 @@ class _Job:
         if self.target.cost != "latency":
             return None
         call = first_call if self.task is None else self.task.call
-        return MeasuredLatency(self.subject, self.recipe.structure, first_samples(self.example), call)
+        return MeasuredLatency(self.subject, self.recipe.structure, samples_for(self.subject, self.example), call)
 
     def _measure(self, subject: Any) -> dict[str, Any]:
         return measure(subject, self.task, self._example_inputs()) if isinstance(subject, nn.Module) else {}
@@ -434,6 +441,11 @@ class _Job:
             example=_first_tensor(self.example),
             base=self.base,
         )
+
+
+def own_example(subject: object) -> Any:
+    """The inputs that a model knows of itself, as one that was read from a file does; None for others."""
+    return subject.example_inputs() if isinstance(subject, Described) else None
 
 
 def _first_tensor(example: Any) -> Tensor | None:

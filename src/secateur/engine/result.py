@@ -66,11 +66,17 @@ class Result:
         return dict(self.after.get("metrics", {}))
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
-        """Write a folder of safetensors and JSON, whole or not at all.
+        """Write a folder of safetensors and JSON, or one ONNX file where the name ends in ".onnx"; whole or not at all.
+
+        An ONNX file is compared with the model in onnxruntime first: see `secateur.onnx.export`.
 
         Raises:
             CheckpointError: it is there already, or cannot be written; what was there is still whole.
         """
+        if Path(folder).suffix.lower() == ".onnx":
+            from secateur.onnx import export
+
+            return export(self, folder, overwrite=overwrite).file
         return write_folder(folder, self._fill, overwrite)
 
     def _fill(self, folder: Path) -> None:

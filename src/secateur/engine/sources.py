@@ -14,14 +14,15 @@ from secateur.tasks import builtin_model, builtin_task
 
 from .checkpoint import load
 
-_FORMS = "a saved folder, a transformers folder or hub name, timm:NAME, builtin:NAME, or path/to/file.py:factory"
+_FORMS = "a saved folder, an ONNX file, a transformers folder or hub name, timm:NAME, builtin:NAME, or file.py:factory"
 
 
 def model_from(source: str, *, factory: str | None = None, masks: bool = False) -> nn.Module:
     """The model that a text names.
 
     Args:
-        source: a saved folder, a transformers folder or hub name, timm:NAME, builtin:NAME, path/to/file.py:factory.
+        source: a saved folder, an ONNX file, a transformers folder or hub name, timm:NAME, builtin:NAME,
+            path/to/file.py:factory.
         factory: path/to/file.py:factory of the architecture, for a saved folder that needs one.
         masks: leave the masks of a saved folder on the model.
 
@@ -35,6 +36,11 @@ def model_from(source: str, *, factory: str | None = None, masks: bool = False) 
         return _timm(source.removeprefix("timm:"))
     if ".py:" in source:
         return _model_of(source)
+    if path.suffix.lower() == ".onnx":
+        require("onnx", extra="export", where=source)
+        from secateur.onnx import read
+
+        return read(path)
     if (path / "secateur.json").is_file():
         make = None if factory is None else (lambda: _model_of(factory))
         model = load(path, factory=make, masks=masks)
@@ -62,7 +68,8 @@ def content_of(source: str) -> str:
 
     A cell of a comparison that ran before the file was edited must not pass for one that ran after.
     """
-    path = Path(source.rpartition(":")[0]) if ".py:" in source else Path(source) / "secateur.json"
+    path = Path(source.rpartition(":")[0]) if ".py:" in source else Path(source)
+    path = path if path.suffix.lower() in (".py", ".onnx") else path / "secateur.json"
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
 
 

@@ -24,7 +24,7 @@ from secateur.core import (
     Stats,
     Task,
     device_of,
-    first_samples,
+    samples_for,
     to_device,
 )
 from secateur.core.progress import report
@@ -175,7 +175,7 @@ class _Study:
         self, model: nn.Module, task: Task, structure: Channels, score: Score, seed: int, device: str | None
     ) -> None:
         self._model, self._task, self._seed, self._device = model, task, seed, device
-        example = to_device(first_samples(next(iter(task.batches("test", shuffle=False))), 2), device_of(model))
+        example = to_device(samples_for(model, next(iter(task.batches("test", shuffle=False))), 2), device_of(model))
         self._structure = unproven(structure.seeing(lambda m: task.call(m, example)))
         self.space: Space = self._structure.find(model)
         if score.needs:

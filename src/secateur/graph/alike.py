@@ -15,7 +15,7 @@ from .trial import Mismatch, mends_of
 
 
 class Modules:
-    """Which modules of a model are alike: those of one class of the user's own, or of one path but for numbers."""
+    """Which modules of a model are alike: those of one class, or layers of one path but for numbers."""
 
     def __init__(self, model: nn.Module) -> None:
         self._kinds = {path: type(module) for path, module in model.named_modules(remove_duplicate=False)}
@@ -23,15 +23,20 @@ class Modules:
 
     def _like(self, path: str) -> frozenset[str]:
         kind = self._kinds[path]
-        if path and not kind.__module__.startswith("torch.nn"):
+        if path and not _is_layer(kind):
             return frozenset(other for other, its in self._kinds.items() if its is kind)
         return frozenset(other for other in self._kinds if pattern(other) == pattern(path))
 
     def around(self, path: str) -> str:
-        """The nearest module around an operation that is not one of torch's own."""
-        while path and self._kinds[path].__module__.startswith("torch.nn"):
+        """The nearest module around an operation that is more than a layer."""
+        while path and _is_layer(self._kinds[path]):
             path = path.rpartition(".")[0]
         return path
+
+
+def _is_layer(kind: type[nn.Module]) -> bool:
+    """Whether a class is a layer: one of torch's own, or one that says of itself that it is a single operation."""
+    return kind.__module__.startswith("torch.nn") or getattr(kind, "single_operation", False)
 
 
 def pattern(path: str) -> str:

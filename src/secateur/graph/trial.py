@@ -310,6 +310,9 @@ class Trial:
         changes = self._changes(node)
         if not changes:
             return
+        whole = self._whole(number)
+        if whole:
+            yield whole
         for path in self._places(node.module):
             # some sizes are read from shapes, and need nothing: as few attributes as possible are changed
             choices = [
@@ -320,6 +323,29 @@ class Trial:
                 mends = self._everywhere(number, path, dict(zip(changes, chosen, strict=True)))
                 if mends:
                     yield mends
+
+    def _whole(self, number: int) -> list[Mend]:
+        """Attributes that are all the constants of an operation, in order; of every operation like it.
+
+        Of a sequence such as `(2, 4, 2, 8, 4)` nothing else tells which 4 is which.
+        """
+        node = self._coupling.graph.nodes[number]
+        kind = type(self._modules[node.module])
+        found: dict[tuple[str, str], Mend] = {}
+        for ordinal, other in zip(self._ordinals, self._coupling.graph.nodes, strict=True):
+            module = self._modules.get(other.module)
+            if other.op != node.op or ordinal != self._ordinals[number] or type(module) is not kind:
+                continue
+            pairs = list(constants(other, self._coupling, self._gone))
+            old, new = tuple(a for a, _ in pairs), iter([b for _, b in pairs])
+            for name, held in vars(module).items():
+                sizes = type(held) in (tuple, list) and all(type(item) is int for item in held)
+                if len(old) > 1 and sizes and not name.startswith("_") and tuple(n for n in held if n > 0) == old:
+                    mended = tuple(next(new) if item > 0 else item for item in held)
+                    if mended != tuple(held):
+                        found[other.module, name] = Mend(other.module, name, mended)
+                    break
+        return list(found.values())
 
     def _numbers(self, path: str) -> frozenset[tuple[int, int]]:
         """(old, new) of how many units there are around a module: of a family, and of two or three together."""

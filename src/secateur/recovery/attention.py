@@ -22,7 +22,7 @@ from secateur.core import (
     SubjectError,
     Task,
     device_of,
-    first_samples,
+    samples_for,
     to_device,
 )
 
@@ -71,7 +71,7 @@ class SpatialAttention(Recovery):
         """Copy the dense model as the teacher, run it once to see its maps, and listen to both."""
         teacher = copy.deepcopy(model).eval().requires_grad_(False)
         names = blocks_of(model, self.scales)
-        sample = to_device(first_samples(next(iter(task.batches("test", shuffle=False)))), device_of(model))
+        sample = to_device(samples_for(model, next(iter(task.batches("test", shuffle=False)))), device_of(model))
         maps = _maps(teacher, names, sample, task)
         chosen = list(maps) if self.scales else _last_of_each_size(maps)
         if not chosen:

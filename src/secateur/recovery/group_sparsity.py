@@ -25,7 +25,7 @@ from secateur.core import (
     Structure,
     Task,
     device_of,
-    first_samples,
+    samples_for,
     to_device,
 )
 
@@ -83,7 +83,7 @@ class GroupSparsity(Recovery):
 
     def begin(self, model: nn.Module, task: Task) -> Healing:
         """See one sample of the test data, on which the structure finds what is coupled."""
-        sample = first_samples(next(iter(task.batches("test", shuffle=False))))
+        sample = samples_for(model, next(iter(task.batches("test", shuffle=False))))
         structure = self.structure.seeing(lambda m: task.call(m, to_device(sample, device_of(m))))
         return _Shrinking(self, structure, model, task.epoch_steps())
 

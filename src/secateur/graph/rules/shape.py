@@ -31,6 +31,11 @@ def reshaped(flow: Flow, dims: Sequence[Dim], old: Sequence[int], new: Sequence[
             else:
                 b *= new[end_j]
                 end_j += 1
+        pieces = _pieces(flow, dims[i:end_i], old[i:end_i], new[j:end_j])
+        if pieces is not None:
+            found[j:end_j] = pieces
+            i, j = end_i, end_j
+            continue
         whole = flow.algebra.merged([(dims[k], old[k]) for k in range(i, end_i)])
         for k in range(j, end_j - 1):
             rest = prod(new[k + 1 : end_j])
@@ -38,6 +43,25 @@ def reshaped(flow: Flow, dims: Sequence[Dim], old: Sequence[int], new: Sequence[
         found[end_j - 1] = whole
         i, j = end_i, end_j
     return found
+
+
+def _pieces(flow: Flow, dims: Sequence[Dim], old: Sequence[int], new: Sequence[int]) -> list[Dim] | None:
+    """The labels of a run that is taken apart at the boundaries of both sides, where each divides the next.
+
+    Channels and places that become groups and the rest, as a group norm in views has it: the channels are groups times
+    what is in one, and those go with the places. None where the boundaries do not nest.
+    """
+    ends_old, ends_new = ([prod(sizes[k:]) for k in range(len(sizes) + 1)] for sizes in (old, new))
+    cuts = sorted({*ends_old, *ends_new}, reverse=True)
+    if 0 in cuts or any(a % b for a, b in pairwise(cuts)):
+        return None
+    parts: dict[int, tuple[Dim, int]] = {}
+    for labels, (begin, end) in zip(dims, pairwise(ends_old), strict=True):
+        inside = [c for c in cuts if end <= c <= begin]
+        for a, b in pairwise(inside):
+            first, labels = flow.algebra.split(labels, a // b, b // end) if b > end else (labels, None)
+            parts[a] = (first, a // b)
+    return [flow.algebra.merged([parts[a] for a in cuts if end < a <= begin]) for begin, end in pairwise(ends_new)]
 
 
 def expand(flow: Flow, node: Node) -> None:
