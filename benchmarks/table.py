@@ -40,6 +40,10 @@ def rows(name: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
             return times + peaks
         case "cli_start":
             return [(f"start: {k}", f"{f['cpu_s']:.3f} s", f"≤ {f['target_s']} s") for k, f in figures.items()]
+        case "accuracy":
+            return _accuracy_rows(figures["means"])
+        case "latency":
+            return _latency_rows(figures)
         case "coverage":
             return _coverage_rows(figures["summary"])
         case "keepsets":
@@ -138,6 +142,28 @@ def _structured_rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
         told, target = f["proof_in_dense_passes"], f["target_in_dense_passes"]
         rows.append((f"structured, {name}: proof in dense passes", f"{told:.2f}", f"≤ {target:.2f}"))
     return rows
+
+
+def _accuracy_rows(means: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
+    found = []
+    for key, m in sorted(means.items(), key=lambda item: (item[0].split("/")[0], -item[1].get("tuned", 0))):
+        net, _, contender = key.partition("/")
+        told = m.get("error") or f"{m['cut']:.1%} as cut, {m['tuned']:.1%} after 60 steps, {m['macs']:.1%} of the MACs"
+        found.append((f"accuracy, {net}: {contender}", told, ""))
+    return found
+
+
+def _latency_rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
+    found = []
+    for name, cuts in figures.items():
+        for cut, told in cuts.items():
+            for where, f in told.items():
+                if isinstance(f, dict):
+                    target = "≤ 0.55" if where.startswith("onnx") else "≤ 0.65"
+                    found.append((f"latency, {name}, half by {cut}: {where}", f"{f['ratio']:.2f} x dense", target))
+            if "error" in told:
+                found.append((f"latency, {name}, half by {cut}", told["error"], ""))
+    return found
 
 
 def _peer(found: dict[str, Any]) -> str:
