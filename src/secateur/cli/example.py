@@ -35,7 +35,7 @@ def example_for(model: Any, source: str, task: str | None, shape: str | None) ->
         from safetensors.torch import load
 
         return load(stored.read_bytes())["inputs"][:1], first_call
-    from secateur.engine.prune import own_example
+    from secateur.engine.job import own_example
 
     return own_example(model), first_call
 
