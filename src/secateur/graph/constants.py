@@ -25,13 +25,14 @@ def misplaced(node: Node, args: Sequence[Any], coupling: Coupling, gone: Gone) -
         args: with which the operation runs on the smaller model.
     """
     if node.op == "constant_pad_nd":
-        told = [pair for pair, old in zip(_pad(node, coupling, gone), node.args[1], strict=True) if old > 0]
+        numbers = zip(_SIZES[node.op](node, coupling, gone), node.args[1], strict=True)
+        told = [pair for pair, old in numbers if old > 0]
         given = [now for now, old in zip(args[1], node.args[1], strict=True) if old > 0]
     elif node.op == "slice" and len(args) == len(node.args):
         source = tensors(node)[0]
         dim = (node.args[1] if len(node.args) > 1 else 0) % len(coupling.flow.shape(source))
         was, size = coupling.flow.shape(source)[dim], coupling.shape(source, gone)[dim]
-        told = list(_slice(node, coupling, gone))
+        told = list(_SIZES[node.op](node, coupling, gone))
         given = [_bound(now, size) for old, now in zip(node.args[2:4], args[2:4], strict=True) if _inside(old, was)]
     else:
         return None
