@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import secateur as sc
 from harness import forked, paired, parser, tell
 from secateur.onnx.verify import session_of
+from structured_cases import declare_operators
 
 SHARE = 0.5
 CUTS: dict[str, dict[str, Any]] = {
@@ -30,9 +31,6 @@ CUTS: dict[str, dict[str, Any]] = {
 
 def resnet50() -> tuple[nn.Module, Callable[[int], Tensor]]:
     """The model, and inputs of a batch size."""
-    from structured_cases import declare_operators
-
-    declare_operators()
     import torchvision
 
     return torchvision.models.resnet50(weights=None).eval(), lambda batch: torch.randn(batch, 3, 224, 224)
@@ -73,6 +71,7 @@ def measured(name: str, cut: str, batches: list[int], pairs: int) -> dict[str, A
     """Both runtimes on dense and cut model."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    declare_operators()
     dense, inputs = MODELS[name]()
     small = sc.prune(copy.deepcopy(dense), "magnitude", example=inputs(1), **{"structure": "channels"} | CUTS[cut])
     found: dict[str, Any] = {
