@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import secateur as sc
+from secateur.core import Group, Member, Site
 from secateur.recovery import FineTune, GroupSparsity
-from secateur.recovery.group_sparsity import at_positions, growth
+from secateur.recovery.group_sparsity import growth
+from secateur.recovery.sparse_training import along
 from secateur.schedules import OneShot
 from secateur.scores import Coupled, Magnitude, Taylor
 from secateur.structures import Channels
@@ -35,8 +37,9 @@ def test_equal_units_all_grow_by_one():
 
 
 def test_every_position_of_a_unit_gets_its_value_and_others_none():
-    index = torch.tensor([[4, 1], [0, 3]])
-    assert at_positions(torch.tensor([2.0, 5.0]), index, 6).tolist() == [5, 2, 0, 5, 2, 0]
+    site = Site("weight", torch.ones(2, 6), axes=(1, 0), tile=(1, 2))
+    member = Member(Group("weight", site.shape, site=site), 1, torch.tensor([[4, 1], [0, 3]]), frozenset())
+    assert along(torch.tensor([2.0, 5.0]), member).tolist() == [[5, 2, 0, 5, 2, 0]]
 
 
 def net():

@@ -7,31 +7,18 @@ official code of slimming does; an adaptive optimizer rescales it like any other
 length for a scale: gamma = ||w_c||, whose derivative is w_c / ||w_c||.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from secateur.core import (
-    Group,
-    Healing,
-    Keep,
-    RecipeError,
-    Recovery,
-    Space,
-    Structure,
-    Task,
-    device_of,
-    samples_for,
-    to_device,
-)
+from secateur.core import Group, Keep, RecipeError, Space, Structure
 from secateur.core.folding import makers
 from secateur.core.scales import lengths, norm_scales
 
-from .group_sparsity import at_positions
+from .sparse_training import SparseTraining, along
 
 _WARM, _UNTIL, _FAINT = 0.1, 0.7, 0.01
 
@@ -96,7 +83,7 @@ class Selected(Rate):
 
 
 @dataclass(frozen=True)
-class ScaleSparsity(Recovery):
+class ScaleSparsity(SparseTraining):
     """Pulls scales of batch norms to zero in the first epochs of a training.
 
     Attributes:
@@ -119,47 +106,15 @@ class ScaleSparsity(Recovery):
                 mend="neither is negative; usual strengths lie between 1e-5 and 1e-3",
             )
 
-    @property
-    def needs_training(self) -> bool:
-        return True
-
-    def begin(self, model: nn.Module, task: Task) -> Healing:
-        """See one sample of the test data, on which the structure finds what is coupled."""
-        sample = samples_for(model, next(iter(task.batches("test", shuffle=False))))
-        structure = self.structure.seeing(lambda m: task.call(m, to_device(sample, device_of(m))))
-        return _Slimming(self, structure, model, task.epoch_steps())
-
-
-class _Slimming(Healing):
-    def __init__(self, recovery: ScaleSparsity, structure: Structure, model: nn.Module, epoch_steps: int) -> None:
-        self._recovery, self._structure, self._model = recovery, structure, model
-        self._every, self._steps = epoch_steps, round(recovery.epochs * epoch_steps)
-        self._step = 0
-        self._space: Space | None = None
-
-    @torch.no_grad()
-    def before_step_(self) -> None:
-        if self._step < self._steps:
-            if self._space is None or self._step % self._every == 0:
-                self._space = self._structure.find(self._model)
-            self._shrink_(self._space, self._step / self._steps)
-        self._step += 1
-
-    def _shrink_(self, space: Space, progress: float) -> None:
+    def pull_(self, space: Space, progress: float) -> None:
         scales = {g.name: _scales(g) for g in space}
         sections: dict[str, list[Tensor]] = {}
         for group in space:
             sections.setdefault(group.section, []).append(scales[group.name])
         medians = {key: float(torch.cat(found).median()) for key, found in sections.items()}
         for group in space:
-            rate = self._recovery.rate(progress, group, scales[group.name], medians[group.section])
-            _add_(group, scales[group.name], self._recovery.strength * rate)
-
-    def state(self) -> dict[str, Tensor]:
-        return {"step": torch.tensor(self._step)}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        self._step = int(state["step"])
+            rate = self.rate(progress, group, scales[group.name], medians[group.section])
+            _add_(group, scales[group.name], self.strength * rate)
 
 
 def _scales(group: Group) -> Float[Tensor, " units"]:
@@ -179,7 +134,4 @@ def _add_(group: Group, scales: Tensor, strength: Float[Tensor, " units"]) -> No
         if weight.grad is None:
             continue
         each = strength if found else strength / scales.clamp_min(torch.finfo(scales.dtype).tiny)
-        along = at_positions(each, member.index, weight.shape[member.dim])
-        shape = [1] * weight.dim()
-        shape[member.dim] = -1
-        weight.grad += (along.reshape(shape) * (weight.sign() if found else weight)).to(weight.grad.dtype)
+        weight.grad += (along(each, member) * (weight.sign() if found else weight)).to(weight.grad.dtype)
