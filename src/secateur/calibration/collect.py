@@ -1,7 +1,7 @@
 """One pass over batches that feeds every statistic that any score asked for."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,16 +26,14 @@ from secateur.core import (
     batch_length,
     check_loss,
     device_of,
-    owner_of,
     to_device,
 )
 from secateur.core.progress import report
 
 from .flow import SampleFlow
+from .listen import Ear, Key, token_mask
 from .reference import References
 from .silence import run_silenced
-
-Key = tuple[str, Statistic]
 
 
 def collect(
@@ -58,26 +56,25 @@ def collect(
     references = {s: References(model, space, task, s.rules) for s in wanted if isinstance(s, UnitRelevance)}
     flows = _flows(model, space, task, wanted)
     silent = [s for s in wanted if s.on is Silenced]
-    states: dict[Key, State] = {(g.name, s): s.zero(g) for g in space for s in wanted}
+    states: dict[Key, State] = {(g.name, s): s.zero(g) for g in space for s in wanted if s.on is not Forward}
     listeners: dict[type, Callable[[Group, Any], None]] = {}
-    for kind in {s.on for s in wanted} - {Relevance, Flow, Silenced}:
+    for kind in {s.on for s in wanted} - {Relevance, Flow, Silenced, Forward}:
         listeners[kind] = _listener(states, [s for s in wanted if s.on is kind])
     if Backward in listeners or flows:
         _check_gradients(space)
+    ear = Ear(space, wanted)
     used = 0
-    with _left_as_it_was(model), ExitStack() as hooks:
-        if Forward in listeners:
-            for group in space:
-                hooks.enter_context(_listening(model, group, listeners[Forward]))
+    with _left_as_it_was(model), ear.listening(model):
         for batch in batches:
             batch = to_device(batch, device_of(model))
+            ear.next_batch(token_mask(batch))
             for statistic, reference in references.items():
                 reference.run(batch, _listener(states, [statistic]))
             for _, flow in flows:
                 flow.take(batch)
             if silent:
                 run_silenced(model, space, task, batch, _listener(states, silent))
-            if listeners or not (references or flows or silent):
+            if listeners or ear.statistics or not (references or flows or silent):
                 _one_batch(model, space, task, batch, listeners.get(Backward))
             used += 1
             report("collecting statistics", used, 0)
@@ -89,7 +86,7 @@ def collect(
             where=f"task {task.name!r}",
             mend="check the loader; it must give at least one batch",
         )
-    return {key: key[1].value(state) for key, state in states.items() if _seen(state)}
+    return ear.values() | {key: key[1].value(state) for key, state in states.items() if _seen(state)}
 
 
 def _flows(
@@ -158,45 +155,3 @@ def _left_as_it_was(model: nn.Module) -> Iterator[None]:
         finally:
             for module, mode in modes.items():
                 module.training = mode
-
-
-@contextmanager
-def _listening(model: nn.Module, group: Group, listen: Callable[[Group, Any], None]) -> Iterator[None]:
-    if group.site is None:
-        yield
-        return
-    module, _ = owner_of(model, group.site.name)
-    view = _token_view(module)
-    if group.kind == "slices" and (view is None or group.site.tensor.dim() < 2):
-        yield  # of coupled units, only what has inputs is heard
-        return
-    if view is None:
-        raise SubjectError(
-            f"{type(module).__name__} has no view of its inputs as tokens",
-            where=f"group {group.name!r}",
-            mend="leave it out with exclude=[...], or use a score that reads weights or gradients",
-        )
-
-    def hook(_: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
-        listen(group, Forward(*view(inputs[0].detach(), outputs.detach()), samples=len(outputs)))
-
-    handle = module.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _token_view(module: nn.Module) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-    """How this module's input and output become `[tokens, in]` and `[tokens, out]`; None where they do not."""
-    if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
-        return lambda x, y: (x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]))
-    if isinstance(module, nn.Conv2d) and module.groups == 1 and isinstance(module.padding, tuple):
-        return lambda x, y: (_patches(module, x), y.flatten(2).transpose(1, 2).reshape(-1, y.shape[1]))
-    return None
-
-
-def _patches(module: nn.Conv2d, x: Tensor) -> Tensor:
-    assert isinstance(module.padding, tuple)
-    unfolded = nn.functional.unfold(x, module.kernel_size, module.dilation, module.padding, module.stride)
-    return unfolded.transpose(1, 2).reshape(-1, unfolded.shape[1])

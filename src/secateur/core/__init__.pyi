@@ -165,6 +165,9 @@ from .stats import (
     InputGram as InputGram,
 )
 from .stats import (
+    InputNorm as InputNorm,
+)
+from .stats import (
     Relevance as Relevance,
 )
 from .stats import (

@@ -96,8 +96,13 @@ class Statistic(Protocol):
         """The kind of event it feeds on: `Forward`, `Backward`, `Relevance`, `Flow`, `Silenced` or `Visit`."""
         ...
 
+    @property
+    def of_inputs(self) -> bool:
+        """Whether it looks at inputs alone: layers that are given the same tensor then share one state."""
+        return False
+
     def zero(self, group: Group) -> State:
-        """The state before any event."""
+        """The state before any event; where `of_inputs`, the same for every group."""
         ...
 
     def update(self, state: State, event: Event) -> State:
@@ -146,6 +151,7 @@ class InputGram(Statistic):
     """Sum of x x^T over all input tokens, and their number, in float64: `[in, in]`, divided by the tokens."""
 
     on = Forward
+    of_inputs = True
 
     def zero(self, group: Group) -> State:
         return {"sum": torch.zeros(()), "tokens": torch.zeros(())}
@@ -160,6 +166,31 @@ class InputGram(Statistic):
 
     def value(self, state: State) -> Tensor:
         return state["sum"] / state["tokens"].to(state["sum"].device)
+
+
+@dataclass(frozen=True)
+class InputNorm(Statistic):
+    """The mean over samples of the sum of x^2 over a sample's tokens: `[in]`, in float64. Its root is Wanda's norm."""
+
+    on = Forward
+    of_inputs = True
+
+    def zero(self, group: Group) -> State:
+        return {"sum": torch.zeros((), dtype=torch.float64), "samples": torch.zeros(())}
+
+    def update(self, state: State, event: Event) -> State:
+        assert isinstance(event, Forward)
+        squares = event.inputs.detach().float().square().sum(0)  # of one batch; batches are added in float64
+        return {
+            "sum": state["sum"].to(squares.device) + squares.double(),
+            "samples": state["samples"] + event.samples,
+        }
+
+    def merge(self, a: State, b: State) -> State:
+        return summed(a, b)
+
+    def value(self, state: State) -> Tensor:
+        return state["sum"] / state["samples"].to(state["sum"].device)
 
 
 Rule = Literal["z+", "alpha-beta", "epsilon"]

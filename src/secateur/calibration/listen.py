@@ -1,0 +1,141 @@
+"""What the layers of a model hear while it runs, and the statistics that grow from it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from secateur.core import Forward, Group, State, Statistic, SubjectError, owner_of
+
+Key = tuple[str, Statistic]
+
+
+@dataclass(frozen=True)
+class View:
+    """How a layer's input and output become `[tokens, in]` and `[tokens, out]`; equal ones see an input alike."""
+
+    conv: tuple[Any, ...] = ()
+
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.conv:
+            return x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
+        patches = nn.functional.unfold(x, *self.conv).transpose(1, 2)
+        return patches.reshape(-1, patches.shape[-1]), y.flatten(2).transpose(1, 2).reshape(-1, y.shape[1])
+
+
+class Ear:
+    """Statistics of the inputs and outputs of layers, over as many batches as are run.
+
+    Layers that are given the very same tensor (queries, keys and values; gate and up) share the statistics that look
+    at inputs alone: these are computed and held once.
+    """
+
+    def __init__(self, groups: Iterable[Group], statistics: Iterable[Statistic]) -> None:
+        self._groups = [g for g in groups if g.site is not None]
+        self.statistics = [s for s in statistics if s.on is Forward]
+        self._states: dict[Key, State] = {}
+        self._heard: dict[tuple[int, View, Statistic, int], State] = {}
+        self._inputs: list[Tensor] = []
+        self._tokens: Tensor | None = None
+
+    @contextmanager
+    def listening(self, model: nn.Module) -> Iterator[None]:
+        """Every call of the groups' layers is heard meanwhile."""
+        with ExitStack() as hooks:
+            for group in self._groups if self.statistics else ():
+                _hook(hooks, model, group, self._hear)
+            yield
+
+    def next_batch(self, tokens: Tensor | None = None) -> None:
+        """Another batch begins.
+
+        Args:
+            tokens: `[batch, time]`, True where there is a token and no padding.
+        """
+        self._heard.clear()
+        self._inputs.clear()
+        self._tokens = tokens
+
+    def values(self) -> dict[Key, Tensor]:
+        """What was heard, put together over all processes. Keys of layers that never ran are missing."""
+        self.next_batch()
+        return {key: key[1].value(_of_all_processes(key[1], state)) for key, state in self._states.items()}
+
+    def _hear(self, group: Group, view: View, inputs: Tensor, outputs: Tensor) -> None:
+        made: Forward | None = None
+        for statistic in self.statistics:
+            key = group.name, statistic
+            before = self._states.get(key)
+            shares = getattr(statistic, "of_inputs", False)
+            known = self._heard.get((id(inputs), view, statistic, id(before))) if shares else None
+            if known is not None:
+                self._states[key] = known
+                continue
+            made = made or self._event(view, inputs, outputs)
+            after = statistic.update(statistic.zero(group) if before is None else before, made)
+            self._states[key] = after
+            if shares:
+                for one in (before, after):
+                    self._heard[id(inputs), view, statistic, id(one)] = after
+                self._inputs.append(inputs)  # alive, so that no other tensor has its id
+
+    def _event(self, view: View, inputs: Tensor, outputs: Tensor) -> Forward:
+        tokens, inputs, outputs = self._tokens, inputs.detach(), outputs.detach()
+        if tokens is not None and inputs.shape[:-1] == tokens.shape == outputs.shape[:-1]:
+            return Forward(inputs[tokens], outputs[tokens], samples=len(tokens))
+        return Forward(*view(inputs, outputs), samples=len(outputs))
+
+
+def _hook(hooks: ExitStack, model: nn.Module, group: Group, hear: Callable[..., None]) -> None:
+    assert group.site is not None
+    module, _ = owner_of(model, group.site.name)
+    view = token_view(module)
+    if group.kind == "slices" and (view is None or group.site.tensor.dim() < 2):
+        return  # of coupled units, only what has inputs is heard
+    if view is None:
+        raise SubjectError(
+            f"{type(module).__name__} has no view of its inputs as tokens",
+            where=f"group {group.name!r}",
+            mend="leave it out with exclude=[...], or use a score that reads weights or gradients",
+        )
+
+    def listen(_: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
+        hear(group, view, inputs[0], outputs)
+
+    hooks.callback(module.register_forward_hook(listen).remove)
+
+
+def token_view(module: nn.Module) -> View | None:
+    """How this module's input and output become tokens; None where they do not."""
+    if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
+        return View()
+    if isinstance(module, nn.Conv2d) and module.groups == 1 and isinstance(module.padding, tuple):
+        return View((module.kernel_size, module.dilation, module.padding, module.stride))
+    return None
+
+
+def token_mask(batch: Any) -> Tensor | None:
+    """Where a batch has tokens and no padding, `[batch, time]`; None where it does not tell."""
+    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    told = isinstance(mask, Tensor) and mask.dim() == 2
+    return mask.bool() if told and not bool(mask.all()) else None  # type: ignore[union-attr]
+
+
+def _of_all_processes(statistic: Statistic, state: State) -> State:
+    """The states of all processes merged, in the order of their ranks."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return state
+    parts: list[dict[str, Tensor]] = [{} for _ in range(dist.get_world_size())]
+    for name, tensor in state.items():
+        found = [torch.empty_like(tensor) for _ in parts]
+        dist.all_gather(found, tensor.contiguous())
+        for part, one in zip(parts, found, strict=True):
+            part[name] = one
+    merged = parts[0]
+    for part in parts[1:]:
+        merged = statistic.merge(merged, part)
+    return merged

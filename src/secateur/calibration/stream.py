@@ -1,0 +1,360 @@
+"""A model run one part at a time over all batches, so that a part can be pruned before the next one hears its outputs.
+
+Peak memory beside the model is one set of activations (or one batch of them, where they lie on disk) and what is heard
+of one part. Between parts nothing but the activations flows: each block's other arguments (masks, positions) are taken
+from the model's own forward, which runs once with blocks that only note what they are given.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from secateur.core import Group, NumericsError, Space, Statistic, device_of, to_device
+from secateur.core.progress import report
+from secateur.core.task import in_eval_mode
+
+from .activations import Activations
+from .chain import Block, Chain, Layout
+from .listen import Ear, Key, token_mask
+from .quiet import without_cache
+
+Place = tuple[int, int]
+Propagation = Literal["pruned", "dense"]
+
+
+@runtime_checkable
+class Residency(Protocol):
+    """Where the weights are while parts run: always there, or read when a part needs them."""
+
+    def block(self, path: str) -> AbstractContextManager[None]:
+        """The weights of one block are there meanwhile."""
+        ...
+
+    def around(self) -> AbstractContextManager[None]:
+        """The weights of whatever runs outside blocks are there meanwhile."""
+        ...
+
+
+class InMemory(Residency):
+    """All weights are always there."""
+
+    def block(self, path: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def around(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What is pruned at once: a block, or what lies around the chains.
+
+    Attributes:
+        name: the block's path, or "around".
+        place: of the block in the layout.
+        space: its groups, the ones of the whole space.
+    """
+
+    name: str
+    place: Place
+    space: Space
+
+
+def parts_of(space: Space, layout: Layout) -> list[Part]:
+    """The groups of a space by the part of the model that they lie in, in the order of the pass."""
+    found: dict[Place, list[Group]] = {}
+    for group in space:
+        names = [leaf.name.rpartition(".")[0] for leaf in group.leaves]
+        found.setdefault(max(layout.place_of(name) for name in names), []).append(group)
+    made = []
+    for place in sorted(found, key=lambda p: (p[0], p[1])):
+        chain, at = place
+        name = layout.chains[chain].paths[at] if at >= 0 else "around"
+        made.append(Part(name, place, Space(tuple(found[place]), space.skipped, space.totals)))
+    return made
+
+
+class _Stop(Exception):
+    """The last block of a chain was reached: what comes after it is not needed."""
+
+
+@dataclass(eq=False)
+class _Flow:
+    """What a chain's blocks are given and give, batch by batch; `entry` is where the first block takes its input."""
+
+    main: Activations
+    entry: int = 0
+    others: list[dict[int, Any]] = field(default_factory=list)
+    arguments: list[list[tuple[TreeSpec, list[Any]]]] = field(default_factory=list)
+    known: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+
+class Stream:
+    """Runs a model part by part.
+
+    Args:
+        model: in place; its modes, hooks and configs are as before afterwards.
+        layout: of the model.
+        call: `(model, batch) -> outputs`.
+        batches: all of them, again and again in the same order.
+        folder: where activations lie on disk; None keeps them in memory.
+        residency: where the weights are.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layout: Layout,
+        call: Callable[[nn.Module, Any], Any],
+        batches: Sequence[Any],
+        folder: Path | None = None,
+        residency: Residency | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self._model, self._layout, self._call, self._batches = model, layout, call, batches
+        self._folder, self._residency = folder, residency or InMemory()
+        self._device = device or device_of(model)
+        self._flows: list[_Flow] = []
+        self._at = 0
+
+    @torch.no_grad()
+    def run(
+        self,
+        parts: Sequence[Part],
+        statistics: Iterable[Statistic],
+        act: Callable[[Part, dict[Key, Tensor]], None],
+        propagation: Propagation = "pruned",
+    ) -> None:
+        """Hear each part, act on it, go on to the next.
+
+        Args:
+            parts: where something is heard and done; the others are only passed.
+            statistics: of inputs and outputs of layers.
+            act: is given the part and what was heard, and may change the part's weights in place.
+            propagation: whether a part hears what the parts before it gave after `act` ("pruned"), or before.
+
+        Raises:
+            NumericsError: a block gives something that is not finite; names the module where it begins.
+        """
+        wanted, statistics = {part.place: part for part in parts}, tuple(statistics)
+        last = max(wanted, key=lambda p: (p[0], p[1]), default=(-1, -1))
+        try:
+            with in_eval_mode(self._model), without_cache(self._model):
+                for number in range(len(self._layout.chains) + 1):
+                    around = wanted.get((number, -1))
+                    if around is not None:
+                        ear = Ear(around.space, statistics)
+                        with ear.listening(self._model):
+                            self._through(number, ear)
+                        act(around, ear.values())
+                    if last <= (number, -1):
+                        return
+                    self._through(number)
+                    self._chain(number, wanted, last, statistics, act, propagation)
+        finally:
+            for flow in self._flows:
+                flow.main.clear()
+            self._flows.clear()
+
+    def _chain(
+        self,
+        number: int,
+        wanted: Mapping[Place, Part],
+        last: Place,
+        statistics: tuple[Statistic, ...],
+        act: Callable[[Part, dict[Key, Tensor]], None],
+        propagation: Propagation,
+    ) -> None:
+        chain = self._layout.chains[number]
+        for at, block in enumerate(chain.blocks):
+            part = wanted.get((number, at))
+            with self._residency.block(block.path):
+                if part is not None:
+                    ear = Ear(part.space, statistics)
+                    goes_on = propagation == "dense" and (number, at) < last
+                    with ear.listening(self._model):
+                        self._pass(number, at, ear, keep=goes_on)
+                    act(part, ear.values())
+                if (number, at) == last:
+                    return
+                if part is None or propagation == "pruned":
+                    self._pass(number, at, None, keep=True)
+
+    def _pass(self, number: int, at: int, ear: Ear | None, keep: bool) -> None:
+        """All batches through one block."""
+        flow, chain = self._flows[number], self._layout.chains[number]
+        block = self._model.get_submodule(chain.paths[at])
+        for i, batch in enumerate(self._batches):
+            if ear is not None:
+                ear.next_batch(_on(token_mask(batch), self._device))
+            args, kwargs = self._arguments(flow, chain, at, i)
+            given = block(*args, **kwargs)
+            leaves, _ = tree_flatten(given)
+            _check_finite(block, chain.paths[at], args, kwargs, leaves)
+            if keep:
+                self._keep(flow, chain, at, i, leaves)
+            report(f"{'hearing' if ear else 'passing'} {chain.paths[at]}", i + 1, len(self._batches))
+
+    def _arguments(self, flow: _Flow, chain: Chain, at: int, batch: int) -> tuple[Any, Any]:
+        spec, leaves = flow.arguments[batch][at]
+        leaves = list(leaves)
+        main = _main(chain, at - 1)
+        for place, k in (chain.blocks[at].carried if at else {flow.entry: 0}).items():
+            leaves[place] = flow.main[batch] if k == main else flow.others[batch][k]
+        args, kwargs = tree_unflatten(leaves, spec)
+        return args, kwargs
+
+    def _keep(self, flow: _Flow, chain: Chain, at: int, batch: int, leaves: list[Any]) -> None:
+        main = _main(chain, at)
+        flow.main[batch] = leaves[main]
+        final = at + 1 == len(chain.blocks)
+        used = range(len(leaves)) if final else set(chain.blocks[at + 1].carried.values())
+        kept = {k: leaves[k] for k in used if k != main}
+        before = flow.others[batch - 1] if batch else {}
+        flow.others[batch] = {k: _one_of(before.get(k), leaf) for k, leaf in kept.items()}
+
+    def _through(self, number: int, ear: Ear | None = None) -> None:
+        """All batches through the model around the chains, up to the end of one; its blocks note what they get."""
+        chains = self._layout.chains
+        begins = number < len(chains)
+        if begins:
+            del self._flows[number:]
+            folder = None if self._folder is None else self._folder / f"chain-{number}"
+            self._flows.append(_Flow(Activations(folder)))
+        forwards: dict[str, Callable[..., Any]] = {}
+        for done in range(number):
+            for at, block in enumerate(chains[done].blocks):
+                forwards[block.path] = self._given(done, at, block)
+        for at, block in enumerate(chains[number].blocks if begins else ()):
+            forwards[block.path] = self._noting(number, at, block)
+        with _replaced(self._model, forwards), self._residency.around():
+            for i, batch in enumerate(self._batches):
+                self._at = i
+                if ear is not None:
+                    ear.next_batch(_on(token_mask(batch), self._device))
+                if begins:
+                    self._flows[number].arguments.append([])
+                    self._flows[number].others.append({})
+                with suppress(_Stop):
+                    self._call(self._model, to_device(batch, self._device))
+                report("reading inputs", i + 1, len(self._batches))
+
+    def _given(self, number: int, at: int, block: Block) -> Callable[..., Any]:
+        """What a block of a finished chain gave; those before the last give anything, for nothing reads it."""
+        chain, flow = self._layout.chains[number], self._flows[number]
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if at + 1 < len(chain.blocks):
+                return _anything(block, tree_flatten((args, kwargs))[0])
+            leaves = {**flow.others[self._at], _main(chain, at): flow.main[self._at]}
+            return tree_unflatten([leaves[k] for k in range(len(leaves))], block.gives)
+
+        return forward
+
+    def _noting(self, number: int, at: int, block: Block) -> Callable[..., Any]:
+        chain, flow = self._layout.chains[number], self._flows[number]
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            leaves, spec = tree_flatten((args, kwargs))
+            kept = list(leaves)
+            if at == 0:
+                flow.entry = next(k for k, leaf in enumerate(leaves) if isinstance(leaf, Tensor))
+                flow.main[self._at] = leaves[flow.entry]
+            for place in block.carried if at else (flow.entry,):
+                kept[place] = None
+            for place, leaf in enumerate(kept):
+                if isinstance(leaf, Tensor):
+                    kept[place] = flow.known[at, place] = _one_of(flow.known.get((at, place)), leaf)
+            flow.arguments[self._at].append((spec, kept))
+            if at + 1 == len(chain.blocks):
+                raise _Stop
+            return _anything(block, leaves)
+
+        return forward
+
+
+def _main(chain: Chain, at: int) -> int:
+    """Which of the things that a block gives is the activation; of the last block the first tensor."""
+    if at < 0:
+        return 0
+    if at + 1 < len(chain.blocks):
+        carried = chain.blocks[at + 1].carried
+        return carried[min(carried)]
+    return next(k for k, leaf in enumerate(chain.blocks[at].leaves) if isinstance(leaf, torch.Size))
+
+
+def _one_of(known: Any, leaf: Any) -> Any:
+    """The tensor that is known already, where the other is equal to it: masks and positions are held once."""
+    if not isinstance(leaf, Tensor) or not isinstance(known, Tensor) or known is leaf:
+        return leaf
+    alike = known.shape == leaf.shape and known.dtype == leaf.dtype and torch.equal(known, leaf)
+    return known if alike else leaf
+
+
+def _anything(block: Block, leaves: list[Any]) -> Any:
+    """Something in the form of what a block gives."""
+    first = next(leaf for leaf in leaves if isinstance(leaf, Tensor))
+    made = []
+    for leaf in block.leaves:
+        if not isinstance(leaf, torch.Size):
+            made.append(leaf)
+        else:
+            made.append(first if first.shape[1:] == leaf[1:] else first.new_zeros(leaf))
+    return tree_unflatten(made, block.gives)
+
+
+def _on(mask: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if mask is None else mask.to(device)
+
+
+@contextmanager
+def _replaced(model: nn.Module, forwards: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    modules = [model.get_submodule(path) for path in forwards]
+    before = [vars(module).get("forward") for module in modules]
+    for module, forward in zip(modules, forwards.values(), strict=True):
+        module.forward = forward
+    try:
+        yield
+    finally:
+        for module, old in zip(modules, before, strict=True):
+            del module.forward
+            if old is not None:
+                module.forward = old
+
+
+def _check_finite(block: nn.Module, path: str, args: Any, kwargs: Any, leaves: list[Any]) -> None:
+    broken = [x for x in leaves if isinstance(x, Tensor) and x.is_floating_point() and not bool(x.sum().isfinite())]
+    if not any(not bool(x.isfinite().all()) for x in broken):  # a sum may overflow where nothing else does
+        return
+    raise NumericsError(
+        "activations are NaN or infinite",
+        where=f"what {_first_broken(block, path, args, kwargs)!r} gives",
+        mend="check its weights and the calibration data, or run in float32",
+    )
+
+
+def _first_broken(block: nn.Module, path: str, args: Any, kwargs: Any) -> str:
+    """The first module inside a block whose output is not finite."""
+    found: list[str] = []
+
+    def look(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, __: Any, given: Any) -> None:
+            tensors = [t for t in tree_flatten(given)[0] if isinstance(t, Tensor) and t.is_floating_point()]
+            if any(not bool(t.isfinite().all()) for t in tensors):
+                found.append(name)
+
+        return hook
+
+    handles = [m.register_forward_hook(look(name)) for name, m in block.named_modules() if name]
+    try:
+        block(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return f"{path}.{found[0]}" if found else path
