@@ -1,6 +1,19 @@
-"""Statistics in one pass: whatever scores ask for is collected together, and the model is left as it was."""
+"""Statistics in one pass, or block by block: whatever scores ask for is collected together."""
 
+from .chain import Layout, layout_of
 from .collect import collect
 from .noise import Noise
+from .stream import InMemory, Part, Residency, Stream, checked_layout, parts_of
 
-__all__ = ["Noise", "collect"]
+__all__ = [
+    "InMemory",
+    "Layout",
+    "Noise",
+    "Part",
+    "Residency",
+    "Stream",
+    "checked_layout",
+    "collect",
+    "layout_of",
+    "parts_of",
+]

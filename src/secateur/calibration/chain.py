@@ -33,12 +33,14 @@ class Block:
             block gives back; empty for the first block.
         gives: how what it gives back is put together, and
         leaves: of what: the shape of a tensor on the example, or the thing itself.
+        given: what the example gave it, flat; None for what flows.
     """
 
     path: str
     carried: dict[int, int]
     gives: TreeSpec
     leaves: tuple[Any, ...]
+    given: tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,5 +243,9 @@ def _blocks(links: list[_Call]) -> Iterator[Block]:
                 carried[place] = found
         assert link.gives is not None
         leaves = tuple(leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in link.outputs)
-        yield Block(link.path, carried, link.gives, leaves)
+        given = tuple(
+            None if place in carried or (before is None and leaf is link.first) else leaf
+            for place, leaf in enumerate(link.inputs)
+        )
+        yield Block(link.path, carried, link.gives, leaves, given)
         before = link

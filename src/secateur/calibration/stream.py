@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from secateur.core import Group, NumericsError, Space, Statistic, device_of, to_device
+from secateur.core import Group, NumericsError, Space, Statistic, SubjectError, device_of, to_device
 from secateur.core.progress import report
 from secateur.core.task import in_eval_mode
 
 from .activations import Activations
-from .chain import Block, Chain, Layout
+from .chain import Block, Chain, Layout, layout_of
 from .listen import Ear, Key, token_mask
 from .quiet import without_cache
 
@@ -158,9 +158,32 @@ class Stream:
                     self._through(number)
                     self._chain(number, wanted, last, statistics, act, propagation)
         finally:
-            for flow in self._flows:
-                flow.main.clear()
-            self._flows.clear()
+            self._forget()
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Hold what blocks are given on the first batch against what they were given when the layout was made."""
+        try:
+            with in_eval_mode(self._model), without_cache(self._model):
+                for number, chain in enumerate(self._layout.chains):
+                    self._through(number)
+                    for at, block in enumerate(chain.blocks):
+                        _, leaves = self._flows[number].arguments[0][at]
+                        strange = _first_other(leaves, block, at, self._flows[number].entry)
+                        if strange is not None:
+                            raise SubjectError(
+                                f"argument {strange} comes from blocks before it in another way than its input",
+                                where=f"block {block.path!r}",
+                                mend='propagation="whole"',
+                            )
+                        self._pass(number, at, None, keep=True)
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        for flow in self._flows:
+            flow.main.clear()
+        self._flows.clear()
 
     def _chain(
         self,
@@ -277,6 +300,32 @@ class Stream:
             return _anything(block, leaves)
 
         return forward
+
+
+def checked_layout(model: nn.Module, call: Callable[[nn.Module], Any], sample: Any) -> Layout:
+    """The layout of a model, proven on one sample: its blocks are given by the stream what they are given without.
+
+    Args:
+        call: runs the model on the sample.
+
+    Raises:
+        SubjectError: it does not run, or its blocks take more from blocks before them than what flows.
+    """
+    layout = layout_of(model, call)
+    stream = Stream(model, layout, lambda m, _: call(m), [sample])
+    stream.check()
+    return layout
+
+
+def _first_other(leaves: list[Any], block: Block, at: int, entry: int) -> int | None:
+    """The first argument that is not what it was, among those that do not flow."""
+    for place, (mine, was) in enumerate(zip(leaves, block.given, strict=True)):
+        flows = place in block.carried if at else place == entry
+        if flows or mine is was or not isinstance(was, Tensor):
+            continue
+        if mine.shape != was.shape or not (was.is_meta or torch.equal(mine, was)):
+            return place
+    return None
 
 
 def _main(chain: Chain, at: int) -> int:

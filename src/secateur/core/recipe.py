@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from typing import Literal
 
 from .errors import RecipeError
 from .judging import Budget, Score
@@ -25,6 +26,8 @@ class Recipe:
         schedule: when; None prunes once, before the first step of recovery.
         recovery: how it is healed.
         calibration: what statistics are collected on; None takes the task's training data.
+        propagation: "whole" judges the subject as it is, all of it at once; "pruned" goes through it block by block,
+            and each block is judged by what the pruned blocks before it give.
         allow_collapse: whether a group may lose all its units; an error by default.
 
     Raises:
@@ -39,6 +42,7 @@ class Recipe:
     schedule: Schedule | None = None
     recovery: Sequence[Recovery] = ()
     calibration: Calibration | None = None
+    propagation: Literal["whole", "pruned"] = "whole"
     allow_collapse: bool = False
 
     def __post_init__(self) -> None:
@@ -46,6 +50,12 @@ class Recipe:
         if (self.score is None) == (self.solve is None):
             both = "both a score and a solver" if self.score else "neither a score nor a solver"
             raise RecipeError(f"the recipe has {both}", where="Recipe(...)", mend="give one of score=, solve=")
+        if self.propagation not in ("whole", "pruned"):
+            raise RecipeError(
+                f"there is no propagation {self.propagation!r}",
+                where="Recipe(propagation=...)",
+                mend='"whole" or "pruned"',
+            )
 
     def to_json(self) -> dict[str, object]:
         """The recipe as plain data, in the form that YAML files use."""

@@ -77,6 +77,21 @@ def decide(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: Wanted 
     return choice
 
 
+def decided(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: Wanted | None = None) -> Choice:
+    """The decision, with the values by which the recipe's recoveries repair what it does."""
+    choice = decide(space, recipe, move, stats, cost)
+    repairs = [r.repaired(space, choice.keep, stats) for r in recipe.recovery]
+    return replace(choice, values={n: v for part in (choice.values, *repairs) for n, v in part.items()})
+
+
+def allot(space: Space, recipe: Recipe, move: Move, stats: Stats) -> tuple[Space, Counts]:
+    """How much stays where, before anything is chosen: the space, refined as the budget wants it, and the counts."""
+    score = move.score or recipe.score
+    if _budget(recipe, move).needs_scores and score is not None:
+        stats = replace(stats, scores=_admitted(_scores(space, score, stats), move.kind, stats.keep))
+    return _counts(space, recipe, move, stats)
+
+
 def _budget(recipe: Recipe, move: Move) -> Budget:
     return move.budget or recipe.budget or Uniform()
 

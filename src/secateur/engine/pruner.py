@@ -31,7 +31,8 @@ from secateur.graph import follow_
 from secateur.recovery import RecalibrateBN
 from secateur.schedules import OneShot
 
-from .decide import decide
+from .blockwise import prune_blocks_
+from .decide import decided
 from .fitting import Wanted, total_of
 from .latency import MeasuredLatency
 from .methods import as_recipe, implied_target, one_target, seeing
@@ -208,21 +209,31 @@ class DecisionMaker:
         assert judge is not None
         before = None if structure.cuts else self.keep
         self.sizes = {g.name: g.size for g in space} | self.sizes
-        evidence = self._collect(space, (*judge.needs, *(n for r in self.recipe.recovery for n in r.needs)))
+        budget = move.budget or self.recipe.budget
+        needs = (*judge.needs, *(n for r in self.recipe.recovery for n in r.needs))
+        stepwise = self.recipe.propagation == "pruned" and bool(needs) and isinstance(self.original, nn.Module)
+        if stepwise:
+            needs = judge.needs if budget is not None and budget.needs_scores else ()
+        evidence = self._collect(space, (*needs, *(() if budget is None else budget.needs)))
         trial = self._trial(structure)
         stats = Stats(evidence, keep=before, sizes=self.sizes, seed=self._seed, step=step, trial=trial)
-        with torch.no_grad():
-            choice = decide(space, self.recipe, self._of_what_is_left(move, space), stats, self._wanted(move, space))
-            repairs = [r.repaired(space, choice.keep, stats) for r in self.recipe.recovery]
-            choice = replace(choice, values={n: v for part in (choice.values, *repairs) for n, v in part.items()})
-        self.subject, plan = structure.apply_(self.original, choice)
+        move, wanted = self._of_what_is_left(move, space), self._wanted(move, space)
+        facts: dict[str, Any] = {}
+        if stepwise:
+            batches = list(self._batches_for(judge.needs))
+            found = prune_blocks_(self.original, self.recipe, move, space, stats, self._goal, batches, wanted)
+            choice, plan, facts = Choice(Keep(found.keep)), found.plan, {"blocks": found.facts}
+        else:
+            with torch.no_grad():
+                choice = decided(space, self.recipe, move, stats, wanted)
+            self.subject, plan = structure.apply_(self.original, choice)
         self.plan += plan
         self.keep = self._together(choice.keep)
         self.kept |= choice.keep.counts | {n: r.count * r.group.lanes for n, r in choice.routes.items()}
         if self._keeper is not None:
             self._keeper.refresh()
         what = {"step": step, "kind": move.kind.value, "target": move.sparsity, "sparsity": self.sparsity}
-        self.history.append(what)
+        self.history.append(what | facts)
 
     def _trial(self, structure: Structure) -> MeasuredTrial | None:
         """What measures a keep, where there is a task to measure it by."""
@@ -302,18 +313,26 @@ class DecisionMaker:
         needs = tuple(needs)
         if not needs:
             return {}
+        batches = self._batches_for(needs)
+        return collect(self.subject, space.leaves(), needs, self._goal, batches)
+
+    @property
+    def _goal(self) -> Task:
+        """The task; where there is none, one that knows how to call a model."""
+        return self._task or Task(train=[], test=[])
+
+    def _batches_for(self, needs: tuple[Statistic, ...]) -> Iterable[Any]:
+        """What statistics are collected on."""
         calibration, task = self.recipe.calibration, self._task
         if calibration is not None and self._example is not None and isinstance(self.subject, nn.Module):
-            found = list(calibration.batches(self.subject, self._example, self._seed))
-            return collect(self.subject, space.leaves(), needs, task or Task(train=found, test=found), found)
+            return calibration.batches(self.subject, self._example, self._seed)
         if task is None or not isinstance(self.subject, nn.Module):
             raise RecipeError(
                 f"{', '.join(type(n).__name__ for n in needs)} must be collected from data, and there is no task",
                 where=type(self.recipe.score or self.recipe.solve).__name__,
                 mend="pass task=sc.Task(train=..., test=...)",
             )
-        batches = islice(task.batches("train", epoch=0), self._batches)
-        return collect(self.subject, space.leaves(), needs, task, batches)
+        return islice(task.batches("train", epoch=0), self._batches)
 
 
 def existing_keep(model: nn.Module, space: Space) -> Keep | None:

@@ -1,0 +1,180 @@
+"""Pruning block by block: each block is judged by what the pruned blocks before it give."""
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.calibration import Part, Stream, checked_layout, parts_of
+from secateur.core import (
+    Budget,
+    Choice,
+    Counts,
+    Forward,
+    Group,
+    InputGram,
+    InputNorm,
+    Move,
+    Plan,
+    Recipe,
+    RecipeError,
+    Space,
+    Statistic,
+    Stats,
+    Target,
+    Task,
+    device_of,
+    samples_for,
+    to_device,
+)
+
+from .decide import allot, decided
+from .fitting import Wanted
+
+_log = logging.getLogger(__name__)
+_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Allotted(Budget):
+    """Counts that were decided before: of a whole model, for one block of it."""
+
+    refined: Mapping[str, Group]
+    counts: Counts
+
+    @property
+    def needs_scores(self) -> bool:
+        return False
+
+    def allocate(self, space: Space, evidence: Stats, target: Target) -> tuple[Space, Counts]:
+        mine = tuple(g for g in self.refined.values() if (g.parent or g.name) in space)
+        return Space(mine, space.skipped, space.totals), {g.name: self.counts[g.name] for g in mine}
+
+
+@dataclass
+class Blocks:
+    """What pruning block by block did."""
+
+    keep: dict[str, Tensor] = field(default_factory=dict)
+    plan: Plan = Plan()
+    facts: list[dict[str, Any]] = field(default_factory=list)
+
+
+def check_blockwise(needs: Iterable[Statistic]) -> None:
+    """Raise `RecipeError` for statistics that one block alone cannot give."""
+    strange = [type(s).__name__ for s in needs if s.on is not Forward]
+    if strange:
+        raise RecipeError(
+            f"{strange[0]} needs the whole model, which does not run block by block",
+            where='Recipe(propagation="pruned")',
+            mend='propagation="whole"',
+        )
+
+
+def prune_blocks_(
+    model: nn.Module,
+    recipe: Recipe,
+    move: Move,
+    space: Space,
+    stats: Stats,
+    task: Task,
+    batches: Sequence[Any],
+    wanted: Wanted | None = None,
+) -> Blocks:
+    """Decide on each block and carry it out before the next one is heard, in place.
+
+    Args:
+        stats: what is known before: the present keep, and what the budget asked for.
+        wanted: a target that is a cost, which this cannot meet.
+    """
+    judge = move.score or recipe.solve or recipe.score
+    assert judge is not None
+    needs = tuple(dict.fromkeys((*judge.needs, *(n for r in recipe.recovery for n in r.needs))))
+    check_blockwise(needs)
+    if wanted is not None:
+        raise RecipeError(
+            f"a target of {wanted.name} is met by trying shares, and blocks are pruned once",
+            where=f"{wanted.name}=...",
+            mend="give a sparsity",
+        )
+    refined, counts = allot(space, recipe, move, stats)
+    told = replace(recipe, budget=Allotted({g.name: g for g in refined}, counts))
+    sample = to_device(samples_for(model, batches[0]), device_of(model))
+    layout = checked_layout(model, lambda m: task.call(m, sample), sample)
+    done = Blocks()
+    clock = _Clock()
+
+    def act(part: Part, evidence: Mapping[tuple[str, Statistic], Tensor]) -> None:
+        known = replace(stats, values={**stats.values, **evidence})
+        unheard = _unheard(part.space, needs, evidence)
+        mine = Space(tuple(g for g in part.space if g.name not in unheard), space.skipped, space.totals)
+        choice = decided(mine, told, replace(move, budget=None), known)
+        facts = {"block": part.name, "units": mine.size, "kept": sum(choice.keep.counts.values())}
+        facts |= _errors(mine, choice, evidence)
+        _, plan = recipe.structure.apply_(model, choice)
+        done.plan += plan
+        done.keep |= dict(choice.keep.masks)
+        done.facts.append(facts | clock.lap())
+
+    stream = Stream(model, layout, task.call, batches)
+    stream.run(parts_of(space, layout), needs, act, "pruned")
+    return done
+
+
+def _unheard(space: Space, needs: Sequence[Statistic], evidence: Mapping[Any, Tensor]) -> set[str]:
+    """Groups whose layer never ran, as experts that no token is sent to."""
+    found = {g.name for g in space if any((leaf.name, n) not in evidence for leaf in g.leaves for n in needs)}
+    if found:
+        _log.warning("%s never ran on the calibration data, and stays as it is", ", ".join(sorted(found)))
+    return found
+
+
+@torch.no_grad()
+def _errors(space: Space, choice: Choice, evidence: Mapping[Any, Tensor]) -> dict[str, float]:
+    """Relative squared error of the layers' outputs, before and after repair, from second moments of their inputs.
+
+    Of matrices only, on up to 64 rows of each, evenly spaced. Where only norms of inputs are known, inputs count as
+    uncorrelated.
+    """
+    whole = before = after = 0.0
+    for group in space:
+        moments = evidence.get((group.name, InputGram()), evidence.get((group.name, InputNorm())))
+        if moments is None or group.site is None or group.name not in choice.keep:
+            continue
+        W = group.weight
+        if moments.shape[0] != W.shape[1] or group.site.tensor.dim() > 2:
+            continue
+        rows = torch.arange(0, len(W), max(len(W) // _ROWS, 1))[:_ROWS]
+        old, stays = W[rows].double(), group.site.unfold(group.site.spread(choice.keep[group.name]))[rows]
+        new = choice.values.get(group.name)
+        new = old if new is None else group.site.unfold(new)[rows].double()
+        whole += _energy(old, moments)
+        before += _energy(old.masked_fill(stays, 0), moments)
+        after += _energy(old - new.masked_fill(~stays, 0), moments)
+    return {"error_before": before / whole, "error": after / whole} if whole else {}
+
+
+def _energy(W: Tensor, moments: Tensor) -> float:
+    moments = moments.double()
+    return float((W @ moments * W).sum() if moments.dim() == 2 else (W.square() @ moments).sum())
+
+
+class _Clock:
+    """Time and memory of one block after another."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def lap(self) -> dict[str, float]:
+        """Seconds since the last lap, and the high-water mark of memory so far."""
+        wall, cpu = time.monotonic(), time.process_time()
+        told = {"wall_s": round(wall - self._wall, 3), "cpu_s": round(cpu - self._cpu, 3)}
+        self._wall, self._cpu = wall, cpu
+        unit = 1 if sys.platform == "darwin" else 1024
+        return told | {"peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)}
