@@ -10,6 +10,7 @@ from .isomorphic import Isomorphic
 from .knapsack import Knapsack
 from .lamp import Lamp
 from .layer_rates import LayerRates
+from .owl import OWL
 from .q_constrained import QConstrained
 from .random_graph import ER, ERK
 from .sensitivity import Sensitivity
@@ -18,6 +19,7 @@ from .uniform import Uniform, UniformPlus
 __all__ = [
     "ER",
     "ERK",
+    "OWL",
     "Exactly",
     "Fixed",
     "Global",

@@ -76,10 +76,12 @@ class Layout:
     Attributes:
         chains: may be empty, where nothing follows anything.
         order: when each module was first called, counted from 0.
+        inputs: which tensor each module was given first, by number: those of one number were given the same.
     """
 
     chains: tuple[Chain, ...]
     order: dict[str, int]
+    inputs: dict[str, int]
 
     def place_of(self, path: str) -> tuple[int, int]:
         """Where a module runs: `(chain, block)`; `(chain, -1)` for what runs before that chain, or after them all."""
@@ -106,10 +108,13 @@ def layout_of(model: nn.Module, call: Any) -> Layout:
     times = Counter(each.path for each in _walk(root))
     once = {path for path, n in times.items() if n == 1}
     order: dict[str, int] = {}
+    inputs: dict[str, int] = {}
+    tensors: dict[int, int] = {}
     for each in _walk(root):
         order.setdefault(each.path, len(order))
+        inputs.setdefault(each.path, tensors.setdefault(id(each.first), len(tensors)))
     found = [c for c in _chains(root, sizes, once) if sum(sizes[x.path] for x in c) > _LEAST * sizes[""]]
-    return Layout(tuple(Chain(tuple(_blocks(links))) for links in found), order)
+    return Layout(tuple(Chain(tuple(_blocks(links))) for links in found), order, inputs)
 
 
 def _weight(module: nn.Module) -> int:

@@ -63,7 +63,11 @@ class Ear:
     def values(self) -> dict[Key, Tensor]:
         """What was heard, put together over all processes. Keys of layers that never ran are missing."""
         self.next_batch()
-        return {key: key[1].value(_of_all_processes(key[1], state)) for key, state in self._states.items()}
+        found: dict[tuple[Statistic, int], Tensor] = {}
+        for (_, statistic), state in self._states.items():
+            if (statistic, id(state)) not in found:  # layers that share a state share its value
+                found[statistic, id(state)] = statistic.value(_of_all_processes(statistic, state))
+        return {key: found[key[1], id(state)] for key, state in self._states.items()}
 
     def _hear(self, group: Group, view: View, inputs: Tensor, outputs: Tensor) -> None:
         made: Forward | None = None

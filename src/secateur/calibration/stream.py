@@ -66,18 +66,31 @@ class Part:
     space: Space
 
 
-def parts_of(space: Space, layout: Layout) -> list[Part]:
-    """The groups of a space by the part of the model that they lie in, in the order of the pass."""
-    found: dict[Place, list[Group]] = {}
+def parts_of(space: Space, layout: Layout, stages: bool = False) -> list[Part]:
+    """The groups of a space by the part of the model that they lie in, in the order of the pass.
+
+    Args:
+        stages: whether a block falls into parts where its layers follow each other; those that are given the same
+            tensor are one part.
+    """
+    found: dict[tuple[Place, int], list[Group]] = {}
     for group in space:
-        names = [leaf.name.rpartition(".")[0] for leaf in group.leaves]
-        found.setdefault(max(layout.place_of(name) for name in names), []).append(group)
+        owners = [leaf.name.rpartition(".")[0] for leaf in group.leaves]
+        place = max(layout.place_of(name) for name in owners)
+        stage = max(_stage(layout, name) for name in owners) if stages and place[1] >= 0 else 0
+        found.setdefault((place, stage), []).append(group)
     made = []
-    for place in sorted(found, key=lambda p: (p[0], p[1])):
+    for place, stage in sorted(found):
         chain, at = place
         name = layout.chains[chain].paths[at] if at >= 0 else "around"
-        made.append(Part(name, place, Space(tuple(found[place]), space.skipped, space.totals)))
+        made.append(Part(name, place, Space(tuple(found[place, stage]), space.skipped, space.totals)))
     return made
+
+
+def _stage(layout: Layout, path: str) -> int:
+    """When the first module ran that was given what this one was given."""
+    given = layout.inputs.get(path)
+    return min((layout.order[other] for other, number in layout.inputs.items() if number == given), default=-1)
 
 
 class _Stop(Exception):
@@ -142,13 +155,14 @@ class Stream:
         Raises:
             NumericsError: a block gives something that is not finite; names the module where it begins.
         """
-        wanted, statistics = {part.place: part for part in parts}, tuple(statistics)
-        last = max(wanted, key=lambda p: (p[0], p[1]), default=(-1, -1))
+        wanted: dict[Place, list[Part]] = {}
+        for part in parts:
+            wanted.setdefault(part.place, []).append(part)
+        statistics, last = tuple(statistics), max(wanted, default=(-1, -1))
         try:
             with in_eval_mode(self._model), without_cache(self._model):
                 for number in range(len(self._layout.chains) + 1):
-                    around = wanted.get((number, -1))
-                    if around is not None:
+                    for around in wanted.get((number, -1), ()):
                         ear = Ear(around.space, statistics)
                         with ear.listening(self._model):
                             self._through(number, ear)
@@ -188,7 +202,7 @@ class Stream:
     def _chain(
         self,
         number: int,
-        wanted: Mapping[Place, Part],
+        wanted: Mapping[Place, list[Part]],
         last: Place,
         statistics: tuple[Statistic, ...],
         act: Callable[[Part, dict[Key, Tensor]], None],
@@ -196,17 +210,17 @@ class Stream:
     ) -> None:
         chain = self._layout.chains[number]
         for at, block in enumerate(chain.blocks):
-            part = wanted.get((number, at))
+            here = wanted.get((number, at), [])
             with self._residency.block(block.path):
-                if part is not None:
+                for part in here:
                     ear = Ear(part.space, statistics)
-                    goes_on = propagation == "dense" and (number, at) < last
+                    goes_on = propagation == "dense" and (number, at) < last and part is here[-1]
                     with ear.listening(self._model):
                         self._pass(number, at, ear, keep=goes_on)
                     act(part, ear.values())
                 if (number, at) == last:
                     return
-                if part is None or propagation == "pruned":
+                if not here or propagation == "pruned":
                     self._pass(number, at, None, keep=True)
 
     def _pass(self, number: int, at: int, ear: Ear | None, keep: bool) -> None:

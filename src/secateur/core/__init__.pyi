@@ -168,6 +168,9 @@ from .stats import (
     InputNorm as InputNorm,
 )
 from .stats import (
+    InputTokens as InputTokens,
+)
+from .stats import (
     Relevance as Relevance,
 )
 from .stats import (

@@ -70,6 +70,11 @@ class Budget(Protocol):
         return True
 
     @property
+    def by_blocks(self) -> bool:
+        """Whether it asks which groups lie in the same block; then their `section` names the block."""
+        return False
+
+    @property
     def meets_cost(self) -> bool:
         """Whether its counts meet a target of a cost by themselves, so that the engine need not try shares."""
         return False

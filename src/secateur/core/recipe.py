@@ -27,7 +27,8 @@ class Recipe:
         recovery: how it is healed.
         calibration: what statistics are collected on; None takes the task's training data.
         propagation: "whole" judges the subject as it is, all of it at once; "pruned" goes through it block by block,
-            and each block is judged by what the pruned blocks before it give.
+            and each block is judged by what the pruned blocks before it give; "stages" splits blocks where their layers
+            follow each other (queries, keys and values; what reads attention; ...).
         allow_collapse: whether a group may lose all its units; an error by default.
 
     Raises:
@@ -42,7 +43,7 @@ class Recipe:
     schedule: Schedule | None = None
     recovery: Sequence[Recovery] = ()
     calibration: Calibration | None = None
-    propagation: Literal["whole", "pruned"] = "whole"
+    propagation: Literal["whole", "pruned", "stages"] = "whole"
     allow_collapse: bool = False
 
     def __post_init__(self) -> None:
@@ -50,11 +51,11 @@ class Recipe:
         if (self.score is None) == (self.solve is None):
             both = "both a score and a solver" if self.score else "neither a score nor a solver"
             raise RecipeError(f"the recipe has {both}", where="Recipe(...)", mend="give one of score=, solve=")
-        if self.propagation not in ("whole", "pruned"):
+        if self.propagation not in ("whole", "pruned", "stages"):
             raise RecipeError(
                 f"there is no propagation {self.propagation!r}",
                 where="Recipe(propagation=...)",
-                mend='"whole" or "pruned"',
+                mend='"whole", "pruned" or "stages"',
             )
 
     def to_json(self) -> dict[str, object]:

@@ -26,6 +26,18 @@ def damped_inverse(gram: Float[Tensor, "in in"], damping: float, where: str = ""
     )
 
 
+def along_inputs(group: Group, each: Float[Tensor, " in"]) -> Tensor:
+    """One value per input column of a layer, laid out as its weight: `[out, in, ...]`, or `[in, out]` of GPT-2.
+
+    Inputs of a convolution come as patches, `[in * kernel]`.
+    """
+    assert group.site is not None
+    tensor, turned = group.site.tensor, group.site.axes[:1] == (1,)
+    if turned:
+        return each[:, None].expand(tensor.shape)
+    return each.reshape(1, *tensor.shape[1:]).expand(tensor.shape)
+
+
 def reads(member: Member, stats: Stats) -> bool:
     """Whether a member's dimension only reads units, in a layer whose inputs were seen."""
     return member.roles == {"consumer"} and (member.group.name, InputGram()) in stats.values

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.calibration import Part, Stream, checked_layout, parts_of
+from secateur.calibration import Layout, Part, Stream, checked_layout, parts_of
 from secateur.core import (
     Budget,
     Choice,
@@ -105,8 +105,7 @@ def prune_blocks_(
         )
     refined, counts = allot(space, recipe, move, stats)
     told = replace(recipe, budget=Allotted({g.name: g for g in refined}, counts))
-    sample = to_device(samples_for(model, batches[0]), device_of(model))
-    layout = checked_layout(model, lambda m: task.call(m, sample), sample)
+    layout = layout_for(model, task, batches[0])
     done = Blocks()
     clock = _Clock()
 
@@ -123,8 +122,20 @@ def prune_blocks_(
         done.facts.append(facts | clock.lap())
 
     stream = Stream(model, layout, task.call, batches)
-    stream.run(parts_of(space, layout), needs, act, "pruned")
+    stream.run(parts_of(space, layout, stages=recipe.propagation == "stages"), needs, act, "pruned")
     return done
+
+
+def layout_for(model: nn.Module, task: Task, batch: Any) -> Layout:
+    """How a model runs in parts, proven on one sample of a batch."""
+    sample = to_device(samples_for(model, batch), device_of(model))
+    return checked_layout(model, lambda m: task.call(m, sample), sample)
+
+
+def sectioned(space: Space, layout: Layout) -> Space:
+    """The space with the block that each group lies in as its section; others have none."""
+    named = {g.name: part.name for part in parts_of(space, layout) if part.place[1] >= 0 for g in part.space}
+    return space.replaced(section=named)
 
 
 def _unheard(space: Space, needs: Sequence[Statistic], evidence: Mapping[Any, Tensor]) -> set[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from secateur import budgets, calibration, recovery, schedules, scores, structures
+from secateur import budgets, calibration, recovery, schedules, scores, solvers, structures
 from secateur.core import (
     Recipe,
     RecipeError,
@@ -171,6 +171,7 @@ def implied_target(recipe: Recipe, space: Space, sparsity: float | None, cost: s
 
 _ROOMS = {
     "structure": structures,
+    "solve": solvers,
     "score": scores,
     "budget": budgets,
     "schedule": schedules,
@@ -183,7 +184,7 @@ def build_part(room: str, given: Any, where: str) -> Any:
     """A part of a recipe from plain data: a name, or `{name: {setting: value}}`.
 
     Args:
-        room: "structure", "score", "budget", "schedule", "recovery" or "calibration".
+        room: "structure", "score", "solve", "budget", "schedule", "recovery" or "calibration".
         given: as YAML gives it.
     """
     name, settings = _name_and_settings(given, where)

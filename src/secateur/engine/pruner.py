@@ -31,7 +31,7 @@ from secateur.graph import follow_
 from secateur.recovery import RecalibrateBN
 from secateur.schedules import OneShot
 
-from .blockwise import prune_blocks_
+from .blockwise import layout_for, prune_blocks_, sectioned
 from .decide import decided
 from .fitting import Wanted, total_of
 from .latency import MeasuredLatency
@@ -211,9 +211,12 @@ class DecisionMaker:
         self.sizes = {g.name: g.size for g in space} | self.sizes
         budget = move.budget or self.recipe.budget
         needs = (*judge.needs, *(n for r in self.recipe.recovery for n in r.needs))
-        stepwise = self.recipe.propagation == "pruned" and bool(needs) and isinstance(self.original, nn.Module)
+        stepwise = self.recipe.propagation != "whole" and bool(needs) and isinstance(self.original, nn.Module)
         if stepwise:
             needs = judge.needs if budget is not None and budget.needs_scores else ()
+        if budget is not None and budget.by_blocks:
+            first = next(iter(self._batches_for(budget.needs)))
+            space = sectioned(space, layout_for(self.original, self._goal, first))
         evidence = self._collect(space, (*needs, *(() if budget is None else budget.needs)))
         trial = self._trial(structure)
         stats = Stats(evidence, keep=before, sizes=self.sizes, seed=self._seed, step=step, trial=trial)

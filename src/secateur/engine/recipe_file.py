@@ -17,7 +17,7 @@ from secateur.core.validate import check_setting
 
 from .methods import build_part
 
-_ROOMS = ("structure", "score", "budget", "schedule", "calibration")
+_ROOMS = ("structure", "score", "solve", "budget", "schedule", "calibration")
 _OPTIONAL = ("budget", "schedule", "calibration")
 _TARGETS = ("sparsity", "keep", "macs", "params", "bytes", "latency")
 _LONGEST = 1 << 20
@@ -224,7 +224,7 @@ def _method(given: str | dict[str, Any], lines: Lines, path: Path) -> tuple[str,
 
 
 def _recipe(given: dict[str, Any], lines: Lines, path: Path) -> Recipe:
-    known = (*_ROOMS, "recovery", "allow_collapse")
+    known = (*_ROOMS, "recovery", "propagation", "allow_collapse")
     parts: dict[str, Any] = {}
     for key, value in given.items():
         where = _place(path, lines, ("recipe", key))
@@ -236,13 +236,17 @@ def _recipe(given: dict[str, Any], lines: Lines, path: Path) -> Recipe:
             if not isinstance(value, bool):
                 raise RecipeError(f"allow_collapse is {value!r}", where=where, mend="true or false")
             parts[key] = value
+        elif key == "propagation":
+            if value not in ("whole", "pruned", "stages"):
+                raise RecipeError(f"propagation is {value!r}", where=where, mend='"whole", "pruned" or "stages"')
+            parts[key] = value
         elif key == "recovery":
             entries = value if isinstance(value, list) else [value]
             places = (_place(path, lines, ("recipe", key, i)) for i in range(len(entries)))
             parts[key] = tuple(build_part("recovery", v, p) for v, p in zip(entries, places, strict=True))
         else:
             parts[key] = build_part(key, value, where)
-    for key in ("structure", "score"):
+    for key in ("structure",) if "solve" in parts else ("structure", "score"):
         if key not in parts:
             raise RecipeError(
                 f"the key {key!r} is missing", where=_place(path, lines, ("recipe",)), mend=f"add a line {key}: ..."

@@ -12,6 +12,7 @@ from .obs import ObsError
 from .random import Random
 from .relevance import LRP
 from .silence import KL
+from .wanda import Wanda
 from .whole import Whole, of_units
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Random",
     "Snip",
     "Taylor",
+    "Wanda",
     "Whole",
     "of_units",
 ]

@@ -40,7 +40,7 @@ def weight_matrices(
     Args:
         model: anything; only a module has weights.
         include, exclude: shell patterns on the tensor's name ("layer1.*") or its module's ("layer1.0.conv1").
-        embeddings: whether embedding tables count as weights.
+        embeddings: whether embedding tables, and what scores the vocabulary, count as weights.
 
     Raises:
         SubjectError: not a module, or nothing is left to prune.
@@ -51,12 +51,15 @@ def weight_matrices(
         )
     found: list[Matrix] = []
     skipped: dict[str, str] = {}
+    vocabulary = _vocabulary(model)
     for tensor, names in names_by_tensor(model):
         kinds = [_kind(*owner_of(model, name), tensor) for name in names]
         if tensor.dim() < 2 or not any(kinds):
             continue
         if not embeddings and any(k == "embedding" for k in kinds):
             skipped[names[0]] = "an embedding table" + (" tied to " + names[1] if len(names) > 1 else "")
+        elif tensor is vocabulary and not embeddings:
+            skipped[names[0]] = "the scores of the vocabulary, which count as embeddings"
         elif not any(_matches(n, include) for n in names) or any(_matches(n, exclude) for n in names):
             skipped[names[0]] = "left out by include or exclude"
         elif tensor.numel() == 0:
@@ -76,6 +79,13 @@ def weight_matrices(
             mend="widen include=, narrow exclude=, or set embeddings=True",
         )
     return found, skipped
+
+
+def _vocabulary(model: nn.Module) -> Tensor | None:
+    """The weight that scores the vocabulary, where a model of transformers names it."""
+    named = getattr(model, "get_output_embeddings", None)
+    head = named() if callable(named) else None
+    return getattr(head, "weight", None)
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -1,0 +1,23 @@
+"""A claim about owl: blocks with more outliers should keep more, on a language model of 6.9 M parameters.
+
+Calibration: 64 windows of 256 tokens of WikiText-2 validation, drawn by the seed. Perplexity: 128 windows of 256 tokens
+of WikiText-2 test.
+"""
+
+import secateur as sc
+
+from .claim import claim
+from .texts import text_task, trained_llama
+from .verdict import lower
+
+
+@claim(
+    "owl",
+    against="wanda",
+    expect=lower("perplexity"),
+    differs="llama7m (6.9 M parameters, 8 blocks) for LLaMA-7B; 64 windows of 256 tokens of WikiText-2 validation for "
+    "128 of 2048 of C4",
+)
+def beats_equal_shares(seed: int, method: str) -> sc.Result:
+    """At 70 % Wanda with OWL's shares has a lower perplexity than Wanda with the same share everywhere."""
+    return sc.prune(trained_llama(), method, sparsity=0.7, task=text_task(seed), batches=4, seed=seed, device="cpu")

@@ -1,0 +1,47 @@
+"""Claims about wanda: what is multiplied with little can go, on a language model of 6.9 M parameters.
+
+Calibration: 64 windows of 256 tokens of WikiText-2 validation, drawn by the seed. Perplexity: 128 windows of 256 tokens
+of WikiText-2 test.
+"""
+
+from dataclasses import replace
+
+import torch
+
+import secateur as sc
+from secateur.budgets import Uniform
+from secateur.core import InputGram
+from secateur.engine.methods import as_recipe
+from secateur.scores import Magnitude
+
+from .claim import claim
+from .layer_errors import lost_outputs
+from .texts import text_task, trained_llama
+from .verdict import higher, lower
+
+_DIFFERS = (
+    "llama7m (6.9 M parameters) for LLaMA-7B; 64 windows of 256 tokens of WikiText-2 validation for 128 of 2048 of C4"
+)
+
+
+@claim("wanda", against="magnitude", expect=lower("perplexity", by=0.05, relative=True), differs=_DIFFERS)
+def beats_magnitude(seed: int, method: str) -> sc.Result:
+    """At 50 % its perplexity is at least 5 % lower than that of magnitude in each matrix."""
+    return sc.prune(trained_llama(), method, sparsity=0.5, task=text_task(seed), batches=4, seed=seed, device="cpu")
+
+
+@claim("wanda", against="magnitude", expect=higher("layers_won", by=0.8), differs=_DIFFERS)
+def keeps_what_layers_give(seed: int, method: str) -> dict[str, float]:
+    """At 50 %, judged on dense inputs, the outputs of 90 % of the layers are nearer to the dense ones.
+
+    `layers_won` is the share of matrices in which this side errs no more than the other: 0.9 against 0.1.
+    """
+    recipe = as_recipe("wanda", propagation="whole")
+    other = replace(recipe, score=Magnitude(), budget=Uniform())
+    errors = {
+        name: lost_outputs(trained_llama(), chosen, text_task(seed, windows=4), 0.5, InputGram())
+        for name, chosen in (("wanda", recipe), ("magnitude", other))
+    }
+    mine, others = errors[method], errors["magnitude" if method == "wanda" else "wanda"]
+    won = torch.tensor([mine[name] <= others[name] for name in mine]).float().mean()
+    return {"layers_won": float(won)}

@@ -1,0 +1,36 @@
+"""Factors of symmetric positive matrices that are damped, never replaced."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .errors import NumericsError
+
+_TRIES = 4
+
+
+def damped_factor(H: Float[Tensor, "n n"], damping: float, where: str = "") -> tuple[Float[Tensor, "n n"], float]:
+    """The upper Cholesky factor U of (H + d mean(diag H) I)^-1 = U^T U, and the d that it took.
+
+    Args:
+        damping: d to begin with; ten times as much where that is singular, three times over.
+
+    Raises:
+        NumericsError: it has no factor, damped or not.
+    """
+    mean = H.diagonal().mean()
+    for tenfold in range(_TRIES):
+        used = damping * 10**tenfold
+        damped = H.clone()
+        damped.diagonal().add_(used * mean)
+        L, failed = torch.linalg.cholesky_ex(damped)
+        if failed or not L.isfinite().all():
+            continue
+        U, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(L), upper=True)
+        if not failed and U.isfinite().all():
+            return U, used
+    raise NumericsError(
+        f"the second moments of its inputs have no inverse, not even with a damping of {used:g}",
+        where=where,
+        mend="more calibration samples, other inputs, a larger damping=, or exclude=[...]",
+    )
