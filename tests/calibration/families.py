@@ -116,8 +116,10 @@ def batches_of(name, count=3):
 
         def drawn(t, g=g, size=size):
             many = t[:1].expand(size, *t.shape[1:])
-            return torch.randint(3, 60, many.shape, generator=g) if not t.is_floating_point() else torch.randn(
-                many.shape, generator=g
+            return (
+                torch.randint(3, 60, many.shape, generator=g)
+                if not t.is_floating_point()
+                else torch.randn(many.shape, generator=g)
             )
 
         found.append({k: drawn(v) for k, v in batch.items()} if isinstance(batch, dict) else tuple(map(drawn, batch)))

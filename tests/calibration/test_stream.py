@@ -47,7 +47,7 @@ def test_every_part_hears_what_the_pruned_parts_before_it_give(name):
                 group.site.tensor.mul_(0.5)
 
     model = model_of(name)
-    space, heard, order = streamed(model, batches, "pruned", halve_)
+    _, heard, order = streamed(model, batches, "pruned", halve_)
     # by hand: parts in order, each time the whole model with all parts before this one already halved
     twin = model_of(name)
     twin_space = Weights().find(twin)

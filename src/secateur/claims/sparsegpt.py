@@ -15,25 +15,39 @@ from .layer_errors import lost_outputs
 from .texts import text_task, trained_llama
 from .verdict import higher, lower
 
-_DIFFERS = (
-    "llama7m (6.9 M parameters) for OPT-175B; 64 windows of 256 tokens of WikiText-2 validation for 128 of 2048 of C4"
+
+@claim(
+    "sparsegpt",
+    against="wanda",
+    expect=lower("perplexity"),
+    differs="llama7m (6.9 M parameters) for OPT-175B; 64 windows of 256 tokens of WikiText-2 "
+    "validation for 128 of 2048 of C4",
 )
-
-
-@claim("sparsegpt", against="wanda", expect=lower("perplexity"), differs=_DIFFERS)
 def beats_wanda_at_two_of_four(seed: int, method: str) -> sc.Result:
     """At 2:4 its perplexity is lower than Wanda's."""
     task = text_task(seed)
     return sc.prune(trained_llama(), method, structure="2:4", task=task, batches=4, seed=seed, device="cpu")
 
 
-@claim("sparsegpt", against="wanda", expect=lower("perplexity"), differs=_DIFFERS)
+@claim(
+    "sparsegpt",
+    against="wanda",
+    expect=lower("perplexity"),
+    differs="llama7m (6.9 M parameters) for OPT-175B; 64 windows of 256 tokens of WikiText-2 "
+    "validation for 128 of 2048 of C4",
+)
 def beats_wanda_at_half(seed: int, method: str) -> sc.Result:
     """At 50 % its perplexity is lower than Wanda's."""
     return sc.prune(trained_llama(), method, sparsity=0.5, task=text_task(seed), batches=4, seed=seed, device="cpu")
 
 
-@claim("sparsegpt", against="wanda", expect=higher("layers_won", by=0.9), differs=_DIFFERS)
+@claim(
+    "sparsegpt",
+    against="wanda",
+    expect=higher("layers_won", by=0.9),
+    differs="llama7m (6.9 M parameters) for OPT-175B; 64 windows of 256 tokens of WikiText-2 "
+    "validation for 128 of 2048 of C4",
+)
 def errs_less_in_nearly_every_layer(seed: int, method: str) -> dict[str, float]:
     """At 50 %, judged on dense inputs, the outputs of 95 % of the layers are nearer to the dense ones.
 

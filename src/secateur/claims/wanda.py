@@ -19,18 +19,26 @@ from .layer_errors import lost_outputs
 from .texts import text_task, trained_llama
 from .verdict import higher, lower
 
-_DIFFERS = (
-    "llama7m (6.9 M parameters) for LLaMA-7B; 64 windows of 256 tokens of WikiText-2 validation for 128 of 2048 of C4"
+
+@claim(
+    "wanda",
+    against="magnitude",
+    expect=lower("perplexity", by=0.05, relative=True),
+    differs="llama7m (6.9 M parameters) for LLaMA-7B; 64 windows of 256 tokens of WikiText-2 "
+    "validation for 128 of 2048 of C4",
 )
-
-
-@claim("wanda", against="magnitude", expect=lower("perplexity", by=0.05, relative=True), differs=_DIFFERS)
 def beats_magnitude(seed: int, method: str) -> sc.Result:
     """At 50 % its perplexity is at least 5 % lower than that of magnitude in each matrix."""
     return sc.prune(trained_llama(), method, sparsity=0.5, task=text_task(seed), batches=4, seed=seed, device="cpu")
 
 
-@claim("wanda", against="magnitude", expect=higher("layers_won", by=0.8), differs=_DIFFERS)
+@claim(
+    "wanda",
+    against="magnitude",
+    expect=higher("layers_won", by=0.8),
+    differs="llama7m (6.9 M parameters) for LLaMA-7B; 64 windows of 256 tokens of WikiText-2 "
+    "validation for 128 of 2048 of C4",
+)
 def keeps_what_layers_give(seed: int, method: str) -> dict[str, float]:
     """At 50 %, judged on dense inputs, the outputs of 90 % of the layers are nearer to the dense ones.
 

@@ -1,7 +1,7 @@
 """What second moments of inputs tell: their damped inverse, and the layout in which a layer's weights meet it."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from .errors import NumericsError
@@ -26,7 +26,7 @@ def damped_inverse(gram: Float[Tensor, "in in"], damping: float, where: str = ""
     )
 
 
-def along_inputs(group: Group, each: Float[Tensor, " in"]) -> Tensor:
+def along_inputs(group: Group, each: Shaped[Tensor, " in"]) -> Tensor:
     """One value per input column of a layer, laid out as its weight: `[out, in, ...]`, or `[in, out]` of GPT-2.
 
     Inputs of a convolution come as patches, `[in * kernel]`.
