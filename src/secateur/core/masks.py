@@ -76,6 +76,14 @@ def remove_masks_(model: nn.Module) -> None:
         delattr(module, leaf + MASK_SUFFIX)
 
 
+def detach_mask_(model: nn.Module, name: str) -> Tensor:
+    """Take the mask of a parameter away, whose zeros stay; gives the mask."""
+    module, leaf = owner_of(model, name)
+    mask: Tensor = getattr(module, leaf + MASK_SUFFIX)
+    delattr(module, leaf + MASK_SUFFIX)
+    return mask
+
+
 def apply_masks_(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Zero the pruned weights again, and their moments in the optimizer, in place."""
     for name, mask in masks_of(model).items():

@@ -18,15 +18,16 @@ def damped_factor(H: Float[Tensor, "n n"], damping: float, where: str = "") -> t
     Raises:
         NumericsError: it has no factor, damped or not.
     """
-    mean = H.diagonal().mean()
+    mean, diagonal = H.diagonal().mean(), H.diagonal().clone()
     for tenfold in range(_TRIES):
         used = damping * 10**tenfold
-        damped = H.clone()
-        damped.diagonal().add_(used * mean)
-        L, failed = torch.linalg.cholesky_ex(damped)
+        H.diagonal().copy_(diagonal + used * mean)
+        L, failed = torch.linalg.cholesky_ex(H)
+        H.diagonal().copy_(diagonal)
         if failed or not L.isfinite().all():
             continue
-        U, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(L), upper=True)
+        L = torch.cholesky_inverse(L)
+        U, failed = torch.linalg.cholesky_ex(L, upper=True)
         if not failed and U.isfinite().all():
             return U, used
     raise NumericsError(

@@ -33,6 +33,8 @@ from secateur.core import (
     samples_for,
     to_device,
 )
+from secateur.core.masks import detach_mask_
+from secateur.core.packed import PackedMasks
 
 from .decide import allot, decided
 from .fitting import Wanted
@@ -59,9 +61,10 @@ class Allotted(Budget):
 
 @dataclass
 class Blocks:
-    """What pruning block by block did."""
+    """What pruning block by block did; `masks` are in the tensors' own shapes, of those that hold no more."""
 
-    keep: dict[str, Tensor] = field(default_factory=dict)
+    keep: PackedMasks = field(default_factory=PackedMasks)
+    masks: PackedMasks = field(default_factory=PackedMasks)
     plan: Plan = Plan()
     facts: list[dict[str, Any]] = field(default_factory=list)
 
@@ -86,12 +89,14 @@ def prune_blocks_(
     task: Task,
     batches: Sequence[Any],
     wanted: Wanted | None = None,
+    hold: bool = True,
 ) -> Blocks:
     """Decide on each block and carry it out before the next one is heard, in place.
 
     Args:
         stats: what is known before: the present keep, and what the budget asked for.
         wanted: a target that is a cost, which this cannot meet.
+        hold: whether masks stay on the model, as something trains it afterwards; else they are held as bits.
     """
     judge = move.score or recipe.solve or recipe.score
     assert judge is not None
@@ -118,7 +123,10 @@ def prune_blocks_(
         facts |= _errors(mine, choice, evidence)
         _, plan = recipe.structure.apply_(model, choice)
         done.plan += plan
-        done.keep |= dict(choice.keep.masks)
+        for name, mask in choice.keep.masks.items():
+            done.keep.put(name, mask)
+            if not hold and not recipe.structure.cuts:
+                done.masks.put(name, detach_mask_(model, name))
         done.facts.append(facts | clock.lap())
 
     stream = Stream(model, layout, task.call, batches)

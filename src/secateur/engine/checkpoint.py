@@ -17,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from secateur.core import MASK_SUFFIX, CheckpointError, Keep, Plan, masks_of
+from secateur.core.packed import pack_bits, unpack_bits
 from secateur.graph import names_by_tensor
 
 from .base import Factory, build, reads_values
@@ -28,7 +29,7 @@ from .manifest import read_manifest as read_manifest
 from .manifest import write_manifest as write_manifest
 from .reading import Layout, TensorFile
 from .rng import rng_state, set_rng_state
-from .tensors import aligned, pack_bits, unpack_bits
+from .tensors import aligned
 from .unfilled import Unfilled
 
 _BITS, _VALUES, _BUFFER, _KEEP = ":bits", ":values", ":buffer", "keep:"

@@ -150,6 +150,7 @@ class Job:
             batches=self.batches,
             seed=self.seed,
             latency=self._latency(),
+            hold=bool(self.recipe.recovery),
         )
         try:
             facts = self._act_(maker, device, folder)
@@ -268,7 +269,7 @@ class Job:
         subject = maker.subject
         masks: Mapping[str, Tensor] = {}
         if isinstance(subject, nn.Module):
-            masks = {n: m.cpu().clone() for n, m in masks_of(subject).items()}
+            masks = {n: m.cpu().clone() for n, m in masks_of(subject).items()} or maker.masks
             remove_masks_(subject)
         if not maker.history:
             raise RecipeError(

@@ -175,8 +175,10 @@ class DecisionMaker:
         batches: int,
         seed: int,
         latency: MeasuredLatency | None = None,
+        hold: bool = True,
     ) -> None:
-        self._latency = latency
+        self._latency, self._hold = latency, hold
+        self.masks: Mapping[str, Tensor] = {}
         self.subject = self.original = subject
         self.recipe, self.target = recipe, target
         self.plan = Plan()
@@ -224,8 +226,11 @@ class DecisionMaker:
         facts: dict[str, Any] = {}
         if stepwise:
             batches = list(self._batches_for(judge.needs))
-            found = prune_blocks_(self.original, self.recipe, move, space, stats, self._goal, batches, wanted)
+            found = prune_blocks_(
+                self.original, self.recipe, move, space, stats, self._goal, batches, wanted, hold=self._hold
+            )
             choice, plan, facts = Choice(Keep(found.keep)), found.plan, {"blocks": found.facts}
+            self.masks = found.masks
         else:
             with torch.no_grad():
                 choice = decided(space, self.recipe, move, stats, wanted)
@@ -265,7 +270,9 @@ class DecisionMaker:
 
     def _together(self, keep: Keep) -> Keep:
         """What stays of the units that there were at first."""
-        found = {} if self.keep is None else dict(self.keep.masks)
+        if self.keep is None:
+            return keep
+        found = dict(self.keep.masks)
         for name, mask in keep.masks.items():
             known = found.get(name)
             if self.recipe.structure.cuts and known is not None and int(known.sum()) == mask.numel():

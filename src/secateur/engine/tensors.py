@@ -3,38 +3,22 @@
 import contextlib
 import hashlib
 import json
-import math
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from secateur.core import CheckpointError
-from secateur.core.files import shape_of, unwritable
+from secateur.core.files import unwritable
 
 from .reading import TensorFile
 
 _TREE = "tree"
-
-
-def pack_bits(mask: Tensor) -> Tensor:
-    """A boolean tensor as bytes of eight, in flat order, lowest bit first."""
-    return torch.from_numpy(np.packbits(mask.detach().flatten().cpu().numpy(), bitorder="little"))
-
-
-def unpack_bits(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The inverse of `pack_bits`. Raises `ValueError` where the bytes are not as many as the shape needs."""
-    count = math.prod(shape_of(shape))
-    if packed.dtype != torch.uint8 or packed.numel() != -(-count // 8):
-        raise ValueError(f"{packed.numel()} values of {packed.dtype} are no bits of a mask of shape {shape}")
-    bits = np.unpackbits(packed.flatten().cpu().numpy(), count=count, bitorder="little").view(np.bool_)
-    return torch.from_numpy(bits).reshape(shape).to(packed.device)
 
 
 def aligned(content: bytes) -> bytes:
