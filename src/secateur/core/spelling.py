@@ -77,4 +77,7 @@ def _spell(value: Any) -> str:
         except yaml.YAMLError:
             plain = False
         return value if plain else json.dumps(value)
-    return json.dumps(value)
+    told = json.dumps(value)
+    if isinstance(value, float) and "." not in told:  # YAML reads 1e-09 as a word and 1.0e-09 as a number
+        return told.replace("e", ".0e")
+    return told
