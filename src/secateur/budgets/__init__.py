@@ -1,6 +1,7 @@
 """How much goes where? Counts that stay in every group, for one overall target."""
 
 from .cap import WithCap
+from .contiguous import Contiguous
 from .densities import Widths
 from .exactly import Exactly
 from .fixed import Fixed
@@ -10,6 +11,7 @@ from .isomorphic import Isomorphic
 from .knapsack import Knapsack
 from .lamp import Lamp
 from .layer_rates import LayerRates
+from .prefix import Prefix
 from .q_constrained import QConstrained
 from .random_graph import ER, ERK
 from .sensitivity import Sensitivity
@@ -18,6 +20,7 @@ from .uniform import Uniform, UniformPlus
 __all__ = [
     "ER",
     "ERK",
+    "Contiguous",
     "Exactly",
     "Fixed",
     "Global",
@@ -25,6 +28,7 @@ __all__ = [
     "Knapsack",
     "Lamp",
     "LayerRates",
+    "Prefix",
     "QConstrained",
     "Sensitivity",
     "Uniform",

@@ -147,6 +147,9 @@ from .stats import (
     BalancedGradient as BalancedGradient,
 )
 from .stats import (
+    Ends as Ends,
+)
+from .stats import (
     Event as Event,
 )
 from .stats import (
@@ -159,10 +162,19 @@ from .stats import (
     Gradient as Gradient,
 )
 from .stats import (
+    Greedy as Greedy,
+)
+from .stats import (
     HessianGradient as HessianGradient,
 )
 from .stats import (
     InputGram as InputGram,
+)
+from .stats import (
+    Ordered as Ordered,
+)
+from .stats import (
+    Passed as Passed,
 )
 from .stats import (
     Relevance as Relevance,
@@ -194,6 +206,8 @@ from .stats import (
 from .stats import (
     summed as summed,
 )
+from .streams import BlockInfluence as BlockInfluence
+from .streams import SpanAngle as SpanAngle
 from .subjects import Delta as Delta
 from .subjects import Described as Described
 from .task import (
