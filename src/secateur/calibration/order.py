@@ -7,7 +7,7 @@ the trials of a round have in common.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
@@ -104,8 +104,7 @@ class LayerOrder:
             for unit in gone:
                 silent.enter_context(self._without(unit))
             for number, (batch, whole) in enumerate(zip(self._batches, dense, strict=True)):
-                blocks = dict.fromkeys(self._block(unit) for unit in may_go)
-                made = self._made(batch, blocks)
+                made = self._made(batch)
                 for unit in may_go:
                     ran = list(made)
                     earlier = ran[: ran.index(self._block(unit))] if self._block(unit) in made else []
@@ -126,14 +125,14 @@ class LayerOrder:
             )
         return total, count
 
-    def _made(self, batch: Any, blocks: Iterable[str]) -> dict[str, Any]:
+    def _made(self, batch: Any) -> dict[str, Any]:
         """What each block gives back at present, in the order in which they run."""
         made: dict[str, Any] = {}
         handles = [
             self._model.get_submodule(path).register_forward_hook(
                 lambda _module, _args, output, path=path: made.__setitem__(path, copied(output))
             )
-            for path in blocks
+            for path in {path: None for group in self._groups for path in group.within}
         ]
         try:
             self._task.call(self._model, batch)

@@ -60,8 +60,8 @@ def _shorter(seed: int) -> dict[str, float]:
     against="shortgpt",
     expect=lower("perplexity"),
     differs="a Llama of 6.9 M parameters and 8 blocks for models of 7 B and more; 10 windows of 256 tokens of "
-    "WikiText-2's validation text, perplexity on 64 such windows of its test text; shortgpt takes 2 blocks, finercut the "
-    "fewest sublayers of its order that leave no more parameters than that",
+    "WikiText-2's validation text, perplexity on 64 such windows of its test text; shortgpt takes 2 blocks, finercut "
+    "the fewest sublayers of its order that leave no more parameters than that",
 )
 def sublayers_beat_blocks(seed: int, method: str) -> dict[str, float]:
     """With no more parameters than shortgpt leaves without a quarter of the blocks, perplexity is lower."""
