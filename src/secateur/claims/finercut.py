@@ -62,10 +62,11 @@ def _shorter(seed: int) -> dict[str, float]:
     differs="a Llama of 6.9 M parameters and 8 blocks for models of 7 B and more; 10 windows of 256 tokens of "
     "WikiText-2's validation text, perplexity on 64 such windows of its test text; shortgpt takes 2 blocks, finercut "
     "the fewest sublayers of its order that leave no more parameters than that",
-    finding="53.4 with 5.20 M parameters against 50.4 with 5.40 M, the same in every seed. FinerCut's first five are "
-    "the very blocks that shortgpt takes, 3 and 5, and the attention of block 6: one sublayer more, because no beginning "
-    "of its order leaves as many parameters. Its first four leave 5.73 M and 50.2. So the claim was not tested at equal "
-    "parameters, which no beginning of this order has; without that attention both would be the same model.",
+    finding="53.4 with 5.20 M parameters against 50.4 with 5.40 M, the same in every seed. FinerCut's first five "
+    "are the very blocks that shortgpt takes, 3 and 5, and the attention of block 6: one sublayer more, "
+    "because no beginning of its order leaves as many parameters. Its first four leave 5.73 M and 50.2. "
+    "So the claim was not tested at equal parameters, which no beginning of this order has; without that "
+    "attention both would be the same model.",
 )
 def sublayers_beat_blocks(seed: int, method: str) -> dict[str, float]:
     """With no more parameters than shortgpt leaves without a quarter of the blocks, perplexity is lower."""

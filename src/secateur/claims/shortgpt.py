@@ -18,9 +18,9 @@ _SHARE = 0.25
     expect=lower("perplexity"),
     differs="a Llama of 6.9 M parameters and 8 blocks for models of 7 B and 13 B; Block Influence from 10 windows of "
     "256 tokens of WikiText-2's validation text, perplexity on 64 such windows of its test text; no retraining",
-    finding="Lower in all five draws: 50.4 against 53.2, 78.6, 8129, 53.2 and 78.6. The one pair without which the "
-    "model breaks down makes the interval of the difference wider than its mean. All five calibration draws gave blocks "
-    "3 and 5 of 8, and random drew only three different pairs.",
+    finding="Lower in all five draws: 50.4 against 53.2, 78.6, 8129, 53.2 and 78.6. The one pair without which "
+    "the model breaks down makes the interval of the difference wider than its mean. All five calibration "
+    "draws gave blocks 3 and 5 of 8, and random drew only three different pairs.",
 )
 def lowest_influence_beats_random(seed: int, method: str) -> sc.Result:
     """Without the quarter of its blocks that has the lowest Block Influence, perplexity is lower than at random."""
