@@ -13,6 +13,7 @@ from secateur.tasks.digits import Images
 METHODS = sorted(registry.entries())
 CUTS = [m for m in METHODS if registry.get(m).recipe().structure.cuts]
 LAYERS = [m for m in CUTS if isinstance(registry.get(m).recipe().structure, sc.structures.Layers)]
+SUBLAYERS = [m for m in LAYERS if registry.get(m).recipe().structure.kinds == ("sublayers",)]
 CHANNELS = [m for m in CUTS if m not in LAYERS]
 MASKS = [m for m in METHODS if m not in CUTS]
 SPARSITY = 0.6
@@ -56,8 +57,27 @@ class Deep(Net):
         return self.out(torch.relu(self.hidden(torch.nn.functional.max_pool2d(x, 2).flatten(1))))
 
 
+class Branch(nn.Module):
+    """A block with one branch, a sublayer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        return x + torch.relu(self.conv(x))
+
+
+class Branched(Deep):
+    """The same with such blocks, for methods that take out sublayers."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(*(Branch() for _ in range(5)))
+
+
 def kind(method):
-    return Deep if method in LAYERS else Net
+    return Branched if method in SUBLAYERS else Deep if method in LAYERS else Net
 
 
 def task(method="", seed=0):
@@ -91,7 +111,8 @@ def method(request):
 masking = pytest.mark.parametrize("method", MASKS, indirect=True)
 cutting = pytest.mark.parametrize("method", CUTS, indirect=True)
 narrowing = pytest.mark.parametrize("method", CHANNELS, indirect=True)
-shortening = pytest.mark.parametrize("method", LAYERS, indirect=True)
+shortening = pytest.mark.parametrize("method", [m for m in LAYERS if m not in SUBLAYERS], indirect=True)
+thinning = pytest.mark.parametrize("method", SUBLAYERS, indirect=True)
 
 
 def test_the_sparsity_is_exactly_what_was_asked(method):
@@ -137,6 +158,17 @@ def test_what_went_is_deleted_and_nothing_else_is(method):
     stay = result.keep.counts["blocks"]
     assert [n for n, _ in result.subject.blocks.named_children()] == [str(i) for i in range(stay)]
     assert {n for n, _ in result.subject.named_parameters() if not n.startswith("blocks")} == names
+    assert not result.masks and result.after["macs"] < result.before["macs"]
+
+
+@thinning
+def test_what_went_of_the_blocks_is_gone_and_nothing_else_is(method):
+    model = net(method)
+    names = [n for n, _ in model.named_parameters()]
+    result = run(method, model)
+    gone = [i for i, stays in enumerate(result.keep["blocks/sublayers"]) if not stays]
+    stay = [n for n in names if not any(n.startswith(f"blocks.{i}.") for i in gone)]
+    assert gone and [n for n, _ in result.subject.named_parameters()] == stay
     assert not result.masks and result.after["macs"] < result.before["macs"]
 
 

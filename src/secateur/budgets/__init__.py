@@ -1,6 +1,7 @@
 """How much goes where? Counts that stay in every group, for one overall target."""
 
 from .cap import WithCap
+from .contiguous import Contiguous
 from .densities import Widths
 from .exactly import Exactly
 from .fixed import Fixed
@@ -11,6 +12,7 @@ from .knapsack import Knapsack
 from .lamp import Lamp
 from .layer_rates import LayerRates
 from .owl import OWL
+from .prefix import Prefix
 from .q_constrained import QConstrained
 from .random_graph import ER, ERK
 from .sensitivity import Sensitivity
@@ -20,6 +22,7 @@ __all__ = [
     "ER",
     "ERK",
     "OWL",
+    "Contiguous",
     "Exactly",
     "Fixed",
     "Global",
@@ -27,6 +30,7 @@ __all__ = [
     "Knapsack",
     "Lamp",
     "LayerRates",
+    "Prefix",
     "QConstrained",
     "Sensitivity",
     "Uniform",

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from secateur.core import (
     Backward,
     BalancedGradient,
+    Ends,
     Flow,
     Forward,
     Group,
     HessianGradient,
+    Ordered,
+    Passed,
     RecipeError,
     Relevance,
     Silenced,
@@ -32,6 +35,8 @@ from secateur.core.progress import report
 
 from .flow import SampleFlow
 from .listen import Ear, Key, token_mask
+from .order import LayerOrder
+from .passing import run_passing
 from .reference import References
 from .silence import run_silenced
 
@@ -56,15 +61,17 @@ def collect(
     references = {s: References(model, space, task, s.rules) for s in wanted if isinstance(s, UnitRelevance)}
     flows = _flows(model, space, task, wanted)
     silent = [s for s in wanted if s.on is Silenced]
+    passing: dict[type, list[Statistic]] = {kind: [s for s in wanted if s.on is kind] for kind in (Passed, Ends)}
+    orders = [(s, LayerOrder(model, space, task, s)) for s in wanted if s.on is Ordered]
     states: dict[Key, State] = {(g.name, s): s.zero(g) for g in space for s in wanted if s.on is not Forward}
     listeners: dict[type, Callable[[Group, Any], None]] = {}
-    for kind in {s.on for s in wanted} - {Relevance, Flow, Silenced, Forward}:
+    for kind in {s.on for s in wanted} - {Relevance, Flow, Silenced, Forward, Passed, Ends, Ordered}:
         listeners[kind] = _listener(states, [s for s in wanted if s.on is kind])
     if Backward in listeners or flows:
         _check_gradients(space)
     ear = Ear(space, wanted)
     used = 0
-    with _left_as_it_was(model), ear.listening(model):
+    with _left_as_it_was(model):
         for batch in batches:
             batch = to_device(batch, device_of(model))
             ear.next_batch(token_mask(batch))
@@ -74,12 +81,21 @@ def collect(
                 flow.take(batch)
             if silent:
                 run_silenced(model, space, task, batch, _listener(states, silent))
-            if listeners or ear.statistics or not (references or flows or silent):
-                _one_batch(model, space, task, batch, listeners.get(Backward))
+            if any(passing.values()):
+                heard = {kind: _listener(states, who) for kind, who in passing.items() if who}
+                run_passing(model, space, task, batch, heard)
+            for _, order in orders:
+                order.take(batch)
+            alone = not (references or flows or silent or any(passing.values()) or orders)
+            if listeners or ear.statistics or alone:
+                with ear.listening(model):  # only here: other statistics run the model as well
+                    _one_batch(model, space, task, batch, listeners.get(Backward))
             used += 1
             report("collecting statistics", used, 0)
         for asking, flow in flows if used else ():
             flow.run(_listener(states, asking))
+        for wish, order in orders if used else ():
+            order.run(_listener(states, [wish]))
     if not used:
         raise RecipeError(
             "there is no batch to collect statistics from: 0 were read",

@@ -18,15 +18,16 @@ def run_silenced(
         SubjectError: the outputs are no logits.
     """
     with torch.no_grad():
-        whole, size = _logits(task, model, batch), batch_length(batch)
+        whole, size = logits_of(task, model, batch), batch_length(batch)
         for group in space:
             for unit, silenced in enumerate(group.without):
                 with silenced(model):
-                    found = _logits(task, model, batch)
+                    found = logits_of(task, model, batch)
                 listen(group, Silenced(unit, len(group.without), whole, found, size))
 
 
-def _logits(task: Task, model: nn.Module, batch: Any) -> Tensor:
+def logits_of(task: Task, model: nn.Module, batch: Any) -> Tensor:
+    """What the model gives for a batch, in float32. Raises `SubjectError` where that is no tensor of logits."""
     outputs = task.call(model, batch)
     logits = getattr(outputs, "logits", outputs)
     if not isinstance(logits, Tensor) or logits.dim() < 2 or not logits.is_floating_point():

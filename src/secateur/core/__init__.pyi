@@ -147,6 +147,9 @@ from .stats import (
     BalancedGradient as BalancedGradient,
 )
 from .stats import (
+    Ends as Ends,
+)
+from .stats import (
     Event as Event,
 )
 from .stats import (
@@ -159,6 +162,9 @@ from .stats import (
     Gradient as Gradient,
 )
 from .stats import (
+    Greedy as Greedy,
+)
+from .stats import (
     HessianGradient as HessianGradient,
 )
 from .stats import (
@@ -169,6 +175,12 @@ from .stats import (
 )
 from .stats import (
     InputTokens as InputTokens,
+)
+from .stats import (
+    Ordered as Ordered,
+)
+from .stats import (
+    Passed as Passed,
 )
 from .stats import (
     Relevance as Relevance,
@@ -200,6 +212,8 @@ from .stats import (
 from .stats import (
     summed as summed,
 )
+from .streams import BlockInfluence as BlockInfluence
+from .streams import SpanAngle as SpanAngle
 from .subjects import Delta as Delta
 from .subjects import Described as Described
 from .task import (

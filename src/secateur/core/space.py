@@ -136,11 +136,13 @@ class Group:
         costs: of keeping one unit, by name: params, bytes, macs, samples, ...
         site: where the units live in a tensor of the subject, if they do.
         runtime: the units exist only while the model runs (tokens): counts are decided here, a `Route` picks there.
-        labels: one integer per unit (the class of a sample), if there are any.
+        labels: one integer per unit (the class of a sample, of a module), if there are any.
         members: where the units lie, if they are slices of several tensors that go together (channels, heads).
         inside: for units that are whole modules (layers), the tensors of each as groups of weights,
         names: their paths, and
-        without: for each a context in which the subject runs as if it were not there.
+        without: for each a context in which the subject runs as if it were not there,
+        within: the path of the block that it lies in, or that it is, and
+        passing: for those that pass a stream on, a context in which a function is told the stream before and after it.
         kind: what the units are, in a word: "channels", "heads", "blocks"; empty where the structure says it.
         section: the part of the subject that its units lie in, where the structure tells: a stage, a kind of block.
         parent: the group of the unrefined space that this one is a part of, and
@@ -161,6 +163,8 @@ class Group:
     inside: tuple[tuple["Group", ...], ...] = ()
     names: tuple[str, ...] = ()
     without: tuple[Callable[[nn.Module], AbstractContextManager[None]], ...] = ()
+    within: tuple[str, ...] = ()
+    passing: tuple[Callable[[nn.Module, Callable[[Tensor, Tensor], None]], AbstractContextManager[None]], ...] = ()
     kind: str = ""
     section: str = ""
     parent: str | None = None

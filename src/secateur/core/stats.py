@@ -76,6 +76,60 @@ class Silenced:
 
 
 @dataclass(frozen=True)
+class Passed:
+    """One batch passed through a whole layer: the residual stream before it and after it, pad tokens left out.
+
+    Attributes:
+        unit: which one, of `units`.
+    """
+
+    unit: int
+    units: int
+    before: Float[Tensor, "tokens width"]
+    after: Float[Tensor, "tokens width"]
+
+
+@dataclass(frozen=True)
+class Ends:
+    """One batch passed through all layers of a group: the stream before and after each, of each sample's last token."""
+
+    before: tuple[Float[Tensor, "samples width"], ...]
+    after: tuple[Float[Tensor, "samples width"], ...]
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """How whole layers are taken out one after another.
+
+    Attributes:
+        samples: how many are looked at, the first that come.
+        front: share of the blocks, the first ones, that lose nothing until more than this share of all units is gone.
+        most: the share of units whose order is found.
+        force: whether the last unit of a class of modules may go while there are others.
+    """
+
+    samples: int = 10
+    front: float = 0.4
+    most: float = 1.0
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or not 0 <= self.front < 1 or not 0 < self.most <= 1:
+            raise RecipeError(
+                f"samples is {self.samples}, front {self.front}, most {self.most}",
+                where="Greedy(...)",
+                mend="samples is 1 or more, front lies in [0, 1), most in (0, 1]",
+            )
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """All units of the subject were taken out, one after another: at which step each of a group's went, from 0."""
+
+    steps: Int[Tensor, " units"]
+
+
+@dataclass(frozen=True)
 class Visit:
     """Samples passed through the model in training: outputs and labels, by stable sample id."""
 
@@ -85,7 +139,7 @@ class Visit:
     epoch: int
 
 
-Event = Forward | Backward | Relevance | Flow | Silenced | Visit
+Event = Forward | Backward | Relevance | Flow | Silenced | Passed | Ends | Ordered | Visit
 
 
 @runtime_checkable
@@ -94,7 +148,7 @@ class Statistic(Protocol):
 
     @property
     def on(self) -> type:
-        """The kind of event it feeds on: `Forward`, `Backward`, `Relevance`, `Flow`, `Silenced` or `Visit`."""
+        """The kind of event it feeds on, such as `Forward` or `Backward`."""
         ...
 
     @property

@@ -1,9 +1,10 @@
 """What goes together in a model, slices of tensors or whole layers, and how it is cut: capture, surgery, proof."""
 
+from .absent import absent
 from .capture import capture
 from .coupling import Coupling, Family, Tag
 from .find import couple
-from .hooked import silenced
+from .hooked import overheard
 from .layers import LayerUnits, layers_of
 from .masked import masked_outputs
 from .proof import otherwise, proven_cut_
@@ -24,6 +25,7 @@ __all__ = [
     "Surgery",
     "Tag",
     "Unit",
+    "absent",
     "capture",
     "check_subject",
     "couple",
@@ -35,11 +37,11 @@ __all__ = [
     "masked_outputs",
     "names_by_tensor",
     "otherwise",
+    "overheard",
     "pinned",
     "products",
     "proven_cut_",
     "removal",
     "shorten_",
-    "silenced",
     "tracks_of",
 ]

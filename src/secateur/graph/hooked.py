@@ -37,6 +37,28 @@ def silenced(model: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
             handle.remove()
 
 
+@contextmanager
+def overheard(model: nn.Module, listen: Callable[[Tensor, Tensor], None], *, unit: Unit) -> Iterator[None]:
+    """A context in which a function is told what a residual unit was given, and what it made of that."""
+    module = model.get_submodule(unit.module)
+    held: list[Tensor] = []
+    where = (unit.call.gave or ()).index(unit.made[0])
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = args[unit.argument] if isinstance(unit.argument, int) else kwargs[unit.argument]
+        held.append(given.detach().clone())
+
+    def after(_: nn.Module, _args: Any, output: Any) -> None:
+        listen(held.pop(), (output if isinstance(output, Tensor) else output[where]).detach())
+
+    handles = [module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def _silencing(unit: Unit) -> tuple[Callable[..., None], Callable[..., Any]]:
     """Hooks that remember the input before the module can change it, and put it in the place of the output."""
     held: list[Tensor] = []

@@ -6,6 +6,8 @@ from .custom import Custom
 from .flow import Crop, Grasp, Snip
 from .folded import FoldedNorm
 from .gradients import GradientMagnitude, Taylor
+from .greedy_order import GreedyOrder
+from .influence import Influence, LayerAngle
 from .magnitude import Magnitude
 from .norm_scale import NormScale
 from .obs import ObsError
@@ -25,6 +27,9 @@ __all__ = [
     "FoldedNorm",
     "GradientMagnitude",
     "Grasp",
+    "GreedyOrder",
+    "Influence",
+    "LayerAngle",
     "Magnitude",
     "NormScale",
     "ObsError",

@@ -3,16 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from secateur.core import Event, Group, RecipeError, Score, Silenced, State, Statistic, Stats, summed
 
-
-def divergence(whole: Float[Tensor, "... classes"], without: Float[Tensor, "... classes"]) -> Float[Tensor, "..."]:
-    """KL(p || q) of the distributions that two rows of logits stand for."""
-    p, q = whole.log_softmax(-1), without.log_softmax(-1)
-    return (p.exp() * (p - q)).sum(-1)
+from .distances import kl as divergence
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from functools import cache, partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from secateur.core import (
@@ -23,15 +24,16 @@ from secateur.graph import (
     LayerUnits,
     Removal,
     Unit,
+    absent,
     forget,
     layers_of,
     names_by_tensor,
     otherwise,
+    overheard,
     pinned,
     products,
     removal,
     shorten_,
-    silenced,
     tracks_of,
 )
 
@@ -96,7 +98,7 @@ class Layers(Structure):
         if not offered:
             raise _nothing_to_skip(subject, skipped)
         leaves = _leaves(subject)
-        groups = [_group(name, units, leaves, self.floor) for name, units in offered.items()]
+        groups = [_group(subject, found, name, units, leaves, self.floor) for name, units in offered.items()]
         return Space(tuple(groups), skipped, _totals(subject, found, offered))
 
     def apply_(self, subject: nn.Module, choice: Choice) -> tuple[nn.Module, Plan]:
@@ -171,7 +173,9 @@ def _gone(offered: Mapping[str, list[Unit]], keep: Mapping[str, Tensor]) -> list
     ]
 
 
-def _group(name: str, units: list[Unit], leaves: Mapping[str, Group], floor: int) -> Group:
+def _group(
+    model: nn.Module, found: LayerUnits, name: str, units: list[Unit], leaves: Mapping[str, Group], floor: int
+) -> Group:
     """A group of units; those of unlike sizes have the mean of their costs, and scores read their matrices."""
     inside, tensors = [], []
     for unit in units:
@@ -183,6 +187,8 @@ def _group(name: str, units: list[Unit], leaves: Mapping[str, Group], floor: int
         "bytes": sum(t.numel() * t.element_size() for t in tensors) / len(units),
     }
     kind = "sublayers" if name.endswith("/sublayers") else "blocks"
+    classes = list(dict.fromkeys(type(model.get_submodule(unit.module)) for unit in units))
+    branches = any(unit.zeros for unit in units)
     return Group(
         name,
         (len(units),),
@@ -190,9 +196,19 @@ def _group(name: str, units: list[Unit], leaves: Mapping[str, Group], floor: int
         costs=costs,
         inside=tuple(inside),
         names=tuple(unit.module for unit in units),
-        without=tuple(partial(silenced, units=(unit,)) for unit in units),
+        without=tuple(partial(absent, streams=found.streams, unit=unit) for unit in units),
+        within=tuple(_block_of(unit.module, found.containers) for unit in units),
+        passing=() if branches else tuple(partial(overheard, unit=unit) for unit in units),
+        labels=torch.tensor([classes.index(type(model.get_submodule(unit.module))) for unit in units]),
         kind=kind,
     )
+
+
+def _block_of(path: str, containers: Iterable[str]) -> str:
+    """The path of the block that a unit lies in or is."""
+    around = [c for c in containers if path.startswith(f"{c}." if c else "")]
+    within = max(around, key=len) + "." if any(around) else ""
+    return within + path[len(within) :].partition(".")[0]
 
 
 def _leaves(model: nn.Module) -> dict[str, Group]:
