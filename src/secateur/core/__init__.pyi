@@ -1,4 +1,6 @@
 from . import registry as registry
+from .adapter import Adapter as Adapter
+from .adapter import Variant as Variant
 from .clock import Clock as Clock
 from .clock import Point as Point
 from .count import count as count

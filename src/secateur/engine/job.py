@@ -98,6 +98,8 @@ class Job:
                 where="Recipe(recovery=...)",
                 mend="add FineTune(epochs=...) to the recovery",
             )
+        for part in self.recipe.recovery:
+            part.check([r for r in self.recipe.recovery if r is not part])
         if self.recipe.structure.cuts and self._brings_back():
             raise RecipeError(
                 f"{type(self.schedule).__name__} brings weights back, and what is cut out is gone",
@@ -180,6 +182,7 @@ class Job:
             self.curve = trainer.curve.to_json()
         for healing in () if self.scratch is not None and self.trains else healings:
             healing.finish_()
+            facts |= healing.facts()
         return facts
 
     @property
