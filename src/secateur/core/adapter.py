@@ -20,7 +20,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from .masks import owner_of
+
 Variant = Literal["lora", "lora_prune", "mask_lora", "scale_lora"]
+MOST_RANK = 1 << 16
+"""No folder makes larger factors."""
+KEPT_A, KEPT_B = "weight_lora_a", "weight_lora_b"
+"""What the factors are called that stay beside a weight, as parameters of the same layer."""
 
 
 def adapted(
@@ -94,20 +100,34 @@ class Adapter:
         for hook in self._hooks:
             hook.remove()
 
+    def keep_(self) -> None:
+        """Let the layer have the factors as parameters of its own, beside its weight, from now on."""
+        self.layer.register_parameter(KEPT_A, self.a)
+        self.layer.register_parameter(KEPT_B, self.b)
+        self.layer.__dict__["_adapter"] = self
+
+    @property
+    def kept(self) -> bool:
+        """Whether the factors are the layer's own parameters."""
+        return KEPT_A in self.layer._parameters
+
     @torch.no_grad()
     def merge_(self) -> None:
         """Put the merged weight into the layer, in place, and leave it."""
         self.take_off_()
         weight: Tensor = self.layer.weight  # type: ignore[assignment]
         weight.copy_(self._of(weight, merged))
+        for name in (KEPT_A, KEPT_B) if self.kept else ():
+            del self.layer._parameters[name]
         assert self.mask is None or self.variant == "lora" or not bool(weight[~self.mask].any())  # nothing came back
 
     def _of(self, weight: Tensor, formula: Callable[..., Tensor]) -> Tensor:
-        mask = self.mask
+        own, mask = self.layer._parameters, self.mask
+        a, b = (own[KEPT_A], own[KEPT_B]) if self.kept else (self.a, self.b)  # a load may have put others there
         if not self.transposed:
-            return formula(weight, self.a, self.b, mask, self.variant, self.scaling)
+            return formula(weight, a, b, mask, self.variant, self.scaling)
         mask = None if mask is None else mask.T
-        return formula(weight.T, self.a, self.b, mask, self.variant, self.scaling).T
+        return formula(weight.T, a, b, mask, self.variant, self.scaling).T
 
     def _enter(self, *_: object) -> None:
         own = self.layer._parameters["weight"]
@@ -125,6 +145,9 @@ def factors(
 ) -> tuple[nn.Parameter, nn.Parameter]:
     """New factors, with which `adapted` gives the weight as it is; in float32, or float64 for such a weight."""
     kind = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    if weight.is_meta:
+        shapes = (rank, weight.shape[1]), (weight.shape[0], rank)
+        return tuple(nn.Parameter(torch.empty(shape, dtype=kind, device="meta")) for shape in shapes)  # type: ignore[return-value]
     a, b = torch.empty(rank, weight.shape[1], dtype=kind), torch.zeros(weight.shape[0], rank, dtype=kind)
     if variant == "scale_lora":
         nn.init.constant_(a, rank**-0.5)
@@ -132,3 +155,43 @@ def factors(
     else:
         nn.init.kaiming_uniform_(a, a=5**0.5, generator=rng)  # as in the official code of LoRA
     return nn.Parameter(a.to(weight.device)), nn.Parameter(b.to(weight.device))
+
+
+def is_transposed(layer: nn.Module) -> bool:
+    """Whether a layer stores its weight as `[in, out]`: `Conv1D` of transformers."""
+    return type(layer).__name__ == "Conv1D" and not isinstance(layer, nn.Conv1d)
+
+
+@dataclass(frozen=True)
+class Adapt:
+    """The named weight has factors of this rank beside it, and is used as W + scaling * B A."""
+
+    tensor: str
+    rank: int
+    scaling: float
+
+    def replay_(self, model: nn.Module) -> None:
+        layer, leaf = owner_of(model, self.tensor)
+        weight = layer._parameters.get(leaf)
+        if leaf != "weight" or weight is None or weight.dim() != 2:
+            raise AttributeError(f"{self.tensor!r} is no matrix of a linear layer")
+        if KEPT_A in layer._parameters:
+            return
+        turned = is_transposed(layer)
+        a, b = factors(weight.T if turned else weight, self.rank, "lora", torch.Generator())
+        Adapter(layer, a, b, None, "lora", self.scaling, turned).keep_()
+
+
+def merge_kept_(model: nn.Module) -> list[str]:
+    """Merge all factors that lie beside a weight, in place; such a weight is dense afterwards.
+
+    Returns:
+        The names of the weights that have lost their zeros.
+    """
+    changed = []
+    for path, layer in model.named_modules():
+        adapter = layer.__dict__.pop("_adapter", None)
+        if isinstance(adapter, Adapter):
+            adapter.merge_()
+            changed.append(f"{path}.weight" if path else "weight")
+    return changed

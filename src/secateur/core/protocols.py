@@ -142,6 +142,10 @@ class Healing:
     def finish_(self) -> None:
         """After the last step: a phase of its own."""
 
+    def plan(self) -> Plan:
+        """What it left behind that a saved result must do again."""
+        return Plan()
+
     def facts(self) -> dict[str, Any]:
         """What is worth recording of it in the result's provenance, as plain data."""
         return {}
@@ -171,6 +175,11 @@ class Recovery(Protocol):
     @property
     def needs_training(self) -> bool:
         """Whether it acts on training steps, so that a recipe without fine-tuning would leave it idle."""
+        return False
+
+    @property
+    def grows(self) -> bool:
+        """Whether it leaves tensors of its own on the subject, as its healing's `plan` says."""
         return False
 
     def check(self, others: Iterable["Recovery"]) -> None:

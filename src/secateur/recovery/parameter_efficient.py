@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.core import Adapter, Healing, RecipeError, Recovery, Task, Variant, masks_of, nearest
-from secateur.core.adapter import factors
+from secateur.core import Adapt, Adapter, Healing, Plan, RecipeError, Recovery, Task, Variant, masks_of, nearest
+from secateur.core.adapter import factors, is_transposed
 
 from .moving_average import MovingAverage
 from .scratch import Scratch
 from .sparse_training import SparseTraining
-from .tiny_subsets import SUBSETS, Chosen, Subset, chosen, is_transposed
+from .tiny_subsets import SUBSETS, Chosen, Subset, chosen
 
 _log = logging.getLogger(__name__)
-_VARIANTS = ("lora_prune", "mask_lora", "scale_lora")
+_VARIANTS = ("lora", "lora_prune", "mask_lora", "scale_lora")
 _ON = "/on"  # no layer is called so
 
 
@@ -35,7 +35,9 @@ class ParameterEfficient(Recovery):
         subsets: any of "biases"; "norm" (LayerNorm, RMSNorm, batch norm and the like); "lora" (adapters of the masked
             linear layers, of all where nothing is masked); "head" (adapters of a language model's output embeddings,
             else the whole linear classifier). One that a model lacks is named in a warning; if it lacks all, an error.
-        lora: "mask_lora", "scale_lora" or "lora_prune": see `secateur.core.adapter`.
+        lora: "mask_lora", "scale_lora" or "lora_prune", which are merged; or "lora", whose adapters stay beside the
+            sparse weights as parameters `weight_lora_a` and `weight_lora_b` of the layers, because merging them would
+            bring every weight back (`secateur.core.merge_kept_` does it all the same). See `secateur.core.adapter`.
         rank: of the adapters.
         alpha: their scaling is alpha / rank.
         targets: shell patterns on names of linear layers or their last parts ("q_proj"), instead of the masked ones.
@@ -63,13 +65,6 @@ class ParameterEfficient(Recovery):
         self._check_adapters()
 
     def _check_adapters(self) -> None:
-        if self.lora == "lora":
-            raise RecipeError(
-                "a plain adapter cannot be merged without losing the sparsity",
-                where='ParameterEfficient(lora="lora")',
-                mend='lora="lora_prune" trains the same and drops at the end what the masks removed; "mask_lora" '
-                "trains under the masks; for an adapter beside a sparse model, use peft on the result",
-            )
         if self.lora not in _VARIANTS:
             mend = nearest(self.lora, _VARIANTS)
             raise RecipeError(f"there is no variant {self.lora!r}", where="ParameterEfficient(lora=...)", mend=mend)
@@ -80,6 +75,10 @@ class ParameterEfficient(Recovery):
     @property
     def needs_training(self) -> bool:
         return True
+
+    @property
+    def grows(self) -> bool:
+        return self.lora == "lora" and not {"lora", "head"}.isdisjoint(self.subsets)
 
     def check(self, others: Iterable[Recovery]) -> None:
         """Refuse recoveries that change, or average, weights which stay frozen here."""
@@ -103,11 +102,18 @@ class _Efficient(Healing):
         self._adapters: dict[str, Adapter] = {}
         self._wanted: dict[nn.Parameter, bool] = {}
         self._facts: dict[str, Any] = {}
+        self._plan = Plan()
 
     def parameters(self) -> list[nn.Parameter]:
         return [p for adapter in self._adapters.values() for p in (adapter.a, adapter.b)]
 
     def before_move_(self) -> None:
+        if self._adapters and self._recovery.lora == "lora":
+            raise RecipeError(
+                "more is to be pruned, and plain adapters cannot be merged before it without losing the sparsity",
+                where=f"subsets={self._recovery.subsets}, lora='lora', in a schedule that prunes more than once",
+                mend="prune once, or use mask_lora",
+            )
         self._merge_()
 
     def after_move_(self) -> bool:
@@ -120,7 +126,17 @@ class _Efficient(Healing):
         return True
 
     def finish_(self) -> None:
+        if self._recovery.lora == "lora":
+            kept, self._adapters = self._adapters, {}
+            for name, adapter in kept.items():
+                adapter.keep_()
+                path = f"{name}.weight" if name else "weight"
+                self._plan += Plan((Adapt(path, self._recovery.rank, adapter.scaling),))
+            _log.warning("%d adapters stay beside their weights, which are dense where they are used", len(kept))
         self._merge_()
+
+    def plan(self) -> Plan:
+        return self._plan
 
     def facts(self) -> dict[str, Any]:
         return {"parameter_efficient": self._facts}

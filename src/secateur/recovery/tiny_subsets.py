@@ -10,6 +10,7 @@ from typing import Literal
 from torch import nn
 
 from secateur.core import RecipeError, SubjectError, masks_of, nearest
+from secateur.core.adapter import KEPT_A, is_transposed
 
 Subset = Literal["biases", "norm", "lora", "head"]
 SUBSETS: tuple[Subset, ...] = ("biases", "norm", "lora", "head")
@@ -151,11 +152,6 @@ def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or is_transposed(module) or "Linear" in type(module).__name__
 
 
-def is_transposed(module: nn.Module) -> bool:
-    """Whether it stores its weight as `[in, out]`."""
-    return type(module).__name__ == "Conv1D" and not isinstance(module, nn.Conv1d)
-
-
 def others_of(model: nn.Module, name: str) -> list[str]:
     """The other names of a parameter, where other modules hold it too."""
     every = list(model.named_parameters(remove_duplicate=False))
@@ -193,6 +189,9 @@ def _fits(name: str, pattern: str) -> bool:
 def _check_plain(layer: nn.Module, name: str) -> None:
     """Raise `SubjectError` unless a layer's weight is a matrix of floats that can be changed in place."""
     weight = layer._parameters.get("weight")
+    if KEPT_A in layer._parameters:
+        what, mend = "it has an adapter beside its weight already", "merge it first: secateur.core.merge_kept_(model)"
+        raise SubjectError(what, where=f"layer {name!r}", mend=mend)
     if weight is None and hasattr(layer, "weight_orig"):
         raise SubjectError(
             "its weight is computed at each pass by torch.nn.utils.prune",
