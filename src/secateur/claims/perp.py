@@ -85,6 +85,7 @@ def trains_few_parameters(seed: int, method: str) -> dict[str, float]:
     expect=higher("recovered", by=0.6),
     differs="ResNet-20 on CIFAR-10, 90 % of all weights by one threshold; batch norms alone, one pass over 10,000 "
     "images without augmentation, AdamW, 0.01 with linear decay; 2,000 test images for each seed",
+    finding="10 % without training, 70 % with, where the dense network has 91 %; half a percent of the parameters.",
 )
 def batch_norms_mend_a_convnet(seed: int, method: str) -> dict[str, float]:
     """Retraining batch norms alone for an epoch recovers at least 60 % of the accuracy that pruning lost."""
