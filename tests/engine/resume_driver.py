@@ -91,6 +91,22 @@ def distill(**run: Any) -> sc.Result:
     return sc.prune(_seeded(lambda: DigitsCNN(4)), recipe, sparsity=0.7, task=task, seed=3, **run)
 
 
+def perp(**run: Any) -> sc.Result:
+    """Adapters that come with the first pruning, are merged before the next, and train beside frozen weights."""
+    recipe = sc.Recipe(
+        structure=sc.structures.Weights(),
+        score=sc.scores.Magnitude(),
+        budget=sc.budgets.Uniform(),
+        schedule=sc.schedules.CubicGradual(begin=0.1, end=0.7, every=0.2),
+        recovery=(
+            sc.recovery.FineTune(optimizer="adamw", lr_schedule="linear", warmup=0.1),
+            sc.recovery.ParameterEfficient(rank=4),
+        ),
+    )
+    task = _digits(epochs=2, optimizer="adam", lr=2e-3)
+    return sc.prune(_seeded(_normed_mlp), recipe, sparsity=0.8, task=task, seed=3, **run)
+
+
 def channels(**run: Any) -> sc.Result:
     """Channels cut again and again in mid-training: tensors and momentum shrink, and the sizes lie in the plan."""
     recipe = sc.Recipe(
@@ -128,7 +144,15 @@ def _compare(run: Path, every: float, methods: list[str], recoveries: list[str],
     return sc.compare(model, methods, task=task, recoveries=recoveries, **common, **more)
 
 
-CASES = {"gmp": gmp, "imp": imp, "distill": distill, "channels": channels, "train": train, "compare": compare}
+CASES = {
+    "gmp": gmp,
+    "imp": imp,
+    "distill": distill,
+    "perp": perp,
+    "channels": channels,
+    "train": train,
+    "compare": compare,
+}
 
 
 class Moments:

@@ -70,7 +70,7 @@ def told(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 
-@pytest.fixture(scope="module", params=["gmp", "imp", "distill"])
+@pytest.fixture(scope="module", params=["gmp", "imp", "distill", "perp"])
 def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Story:
     case, place = request.param, tmp_path_factory.mktemp(request.param)
     drive(case, place / "unbroken", place / "unbroken.out", "--finish")

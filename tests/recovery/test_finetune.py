@@ -22,6 +22,16 @@ def test_cosine_falls_from_the_peak_towards_zero():
     assert rates(lr_schedule="cosine") == pytest.approx([0.2 * (1 + math.cos(math.pi * i / 8)) for i in range(8)])
 
 
+def test_linear_falls_from_the_peak_towards_zero():
+    assert rates(lr_schedule="linear") == pytest.approx([0.4 * (1 - i / 8) for i in range(8)])
+
+
+def test_linear_falls_over_what_the_warmup_leaves():
+    assert rates(10, lr_schedule="linear", warmup=0.2) == pytest.approx(
+        [0.2, 0.4] + [0.4 * (1 - i / 8) for i in range(8)]
+    )
+
+
 def test_step_falls_to_a_tenth_at_one_half_and_again_at_three_quarters():
     assert rates(lr_schedule="step") == pytest.approx([0.4] * 4 + [0.04] * 2 + [0.004] * 2)
 
@@ -36,7 +46,7 @@ def test_the_schedule_begins_after_the_warmup():
     )
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "step"])
 def test_a_leg_that_is_all_warmup_ends_at_the_peak(schedule):
     assert rates(4, lr_schedule=schedule, warmup=1.0)[-1] == 0.4
 
@@ -61,6 +71,12 @@ def test_an_optimizer_holds_what_wants_gradients():
     model.bias.requires_grad_(False)
     ((only,),) = [g["params"] for g in optimizer_for(model, Training()).param_groups]
     assert only is model.weight
+
+
+def test_an_optimizer_holds_more_where_it_is_told():
+    more = nn.Parameter(torch.zeros(3))
+    (group,) = optimizer_for(nn.Linear(2, 2).requires_grad_(False), Training(), [more]).param_groups
+    assert [id(p) for p in group["params"]] == [id(more)]
 
 
 def test_an_unknown_optimizer_suggests_the_nearest():

@@ -1,4 +1,8 @@
 from . import registry as registry
+from .adapter import Adapt as Adapt
+from .adapter import Adapter as Adapter
+from .adapter import Variant as Variant
+from .adapter import merge_kept_ as merge_kept_
 from .clock import Clock as Clock
 from .clock import Point as Point
 from .count import count as count

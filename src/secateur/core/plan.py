@@ -4,6 +4,7 @@ Actions are a closed set of plain data: a saved folder can name an action, never
 """
 
 import copy
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.parametrize import is_parametrized
 
+from .adapter import MOST_RANK, Adapt
 from .attention import CutAttention
 from .depth import Drop, Skip
 from .errors import CheckpointError
@@ -205,8 +207,15 @@ def _mend_recurrent_(module: nn.RNNBase) -> None:
         module.flatten_parameters()
 
 
-Action = Mask | Resize | Mend | Skip | Drop
-_KINDS: dict[str, type[Action]] = {"mask": Mask, "resize": Resize, "mend": Mend, "skip": Skip, "drop": Drop}
+Action = Mask | Resize | Mend | Skip | Drop | Adapt
+_KINDS: dict[str, type[Action]] = {
+    "mask": Mask,
+    "resize": Resize,
+    "mend": Mend,
+    "skip": Skip,
+    "drop": Drop,
+    "adapt": Adapt,
+}
 
 
 @dataclass(frozen=True)
@@ -283,6 +292,9 @@ def _action(entry: object) -> Action:
             fits = all(map(_is_place_or_size, value)) if isinstance(value, list) else _is_size(value)
             if fits and _is_name(attribute):
                 return Mend(module, attribute, tuple(value) if isinstance(value, list) else value)
+        case {"do": "adapt", "tensor": str(tensor), "rank": int(rank), "scaling": float(scaling), **rest} if not rest:
+            if _is_size(rank) and 0 < rank <= MOST_RANK and math.isfinite(scaling):
+                return Adapt(tensor, rank, scaling)
         case {"do": "drop", "container": str(container), "entries": list(entries), **rest} if not rest:
             if all(isinstance(name, str) for name in entries):
                 return Drop(container, tuple(entries))

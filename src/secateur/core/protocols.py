@@ -122,6 +122,17 @@ class Healing:
         """The loss to differentiate instead."""
         return loss
 
+    def parameters(self) -> Iterable[torch.nn.Parameter]:
+        """Tensors of its own that the optimizer trains beside those of the subject that want gradients."""
+        return ()
+
+    def before_move_(self) -> None:
+        """Before a move of the schedule scores and prunes."""
+
+    def after_move_(self) -> bool:
+        """After a move; True where other tensors are to be trained from now on, so that there is a new optimizer."""
+        return False
+
     def before_step_(self) -> None:
         """Between the backward pass and the optimizer step."""
 
@@ -130,6 +141,14 @@ class Healing:
 
     def finish_(self) -> None:
         """After the last step: a phase of its own."""
+
+    def plan(self) -> Plan:
+        """What it left behind that a saved result must do again."""
+        return Plan()
+
+    def facts(self) -> dict[str, Any]:
+        """What is worth recording of it in the result's provenance, as plain data."""
+        return {}
 
     def state(self) -> dict[str, Tensor]:
         """What a resumed run needs."""
@@ -157,6 +176,15 @@ class Recovery(Protocol):
     def needs_training(self) -> bool:
         """Whether it acts on training steps, so that a recipe without fine-tuning would leave it idle."""
         return False
+
+    @property
+    def grows(self) -> bool:
+        """Whether it leaves tensors of its own on the subject, as its healing's `plan` says."""
+        return False
+
+    def check(self, others: Iterable["Recovery"]) -> None:
+        """Raise `RecipeError` where it does not go with the other recoveries of its recipe. Called before any work."""
+        return
 
     def repaired(self, space: Space, keep: Keep, stats: Stats) -> Mapping[str, Tensor]:
         """New values by tensor name, in the shapes of before, for what is about to go; none by default."""

@@ -64,7 +64,7 @@ class Training:
         epochs: passes over the training data; fractions are fine.
         optimizer: "sgd" (with momentum), "adam" or "adamw".
         lr: peak learning rate.
-        lr_schedule: "constant", "cosine" (to 0), or "step" (a tenth at one half and at three quarters).
+        lr_schedule: "constant", "cosine" or "linear" (to 0), or "step" (a tenth at half and at three quarters).
         warmup: share of the leg over which the learning rate rises linearly to its peak.
         clip: largest gradient norm, or None.
     """

@@ -76,7 +76,8 @@ class Job:
         self.recipe = seeing(self.recipe, self.subject, self.task, self.example)
         self.space: Space = self.recipe.structure.find(self.subject)
         self.target = implied_target(self.recipe, self.space, sparsity, cost)
-        self.base = describe_dense(self.subject) if self.recipe.structure.cuts else None
+        changes = self.recipe.structure.cuts or any(r.grows for r in self.recipe.recovery)
+        self.base = describe_dense(self.subject) if changes else None
         self.schedule: Schedule = self.recipe.schedule or OneShot()
         self.finetune = next((r for r in self.recipe.recovery if isinstance(r, FineTune)), None)
         self.trains = self.finetune is not None and isinstance(self.subject, nn.Module)
@@ -98,6 +99,8 @@ class Job:
                 where="Recipe(recovery=...)",
                 mend="add FineTune(epochs=...) to the recovery",
             )
+        for part in self.recipe.recovery:
+            part.check([r for r in self.recipe.recovery if r is not part])
         if self.recipe.structure.cuts and self._brings_back():
             raise RecipeError(
                 f"{type(self.schedule).__name__} brings weights back, and what is cut out is gone",
@@ -181,6 +184,8 @@ class Job:
             self.curve = trainer.curve.to_json()
         for healing in () if self.scratch is not None and self.trains else healings:
             healing.finish_()
+            facts |= healing.facts()
+            maker.plan += healing.plan()
         return facts
 
     @property

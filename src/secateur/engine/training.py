@@ -16,6 +16,7 @@ from secateur.core import (
     Healing,
     Keep,
     Move,
+    RecipeError,
     Rewind,
     Schedule,
     Space,
@@ -152,7 +153,8 @@ class Trainer:
             self.curve.add(self.done, float(loss.detach()))
         self.accelerator.backward(loss)
         if self.training.clip is not None:
-            self.accelerator.clip_grad_norm_(self._wrapped.parameters(), self.training.clip)  # unscales as well
+            trained = [*self._wrapped.parameters(), *self._own_parameters()]
+            self.accelerator.clip_grad_norm_(trained, self.training.clip)  # unscales as well
         elif self.healings:
             self.accelerator.unscale_gradients(self.optimizer)  # fp16: hooks see gradients as they are
         for healing in self.healings:
@@ -196,7 +198,13 @@ class Trainer:
 
     def _move(self, move: Move) -> None:
         assert self.maker is not None
+        for healing in self.healings:
+            healing.before_move_()
         self.maker.act_(move, self.clock.step)
+        changed = [healing.after_move_() for healing in self.healings]
+        if any(changed):
+            self._check_alone()
+            self._new_optimizer()
         self.maker.enforce_(self.optimizer)
 
     def _rewind(self, to: Rewind) -> None:
@@ -218,7 +226,20 @@ class Trainer:
         self.model.load_state_dict(self.maker.cut_(twin).state_dict())
 
     def _new_optimizer(self) -> None:
-        self.optimizer = self.accelerator.prepare_optimizer(optimizer_for(self.model, self.training))
+        new = optimizer_for(self.model, self.training, self._own_parameters())
+        self.optimizer = self.accelerator.prepare_optimizer(new)
+
+    def _own_parameters(self) -> list[nn.Parameter]:
+        return [p for healing in self.healings for p in healing.parameters()]
+
+    def _check_alone(self) -> None:
+        """Several processes agreed at the start on what they train."""
+        if self.accelerator.num_processes > 1:
+            raise RecipeError(
+                "a recovery changes which tensors are trained, and several processes train together",
+                where=", ".join(type(healing).__name__ for healing in self.healings),
+                mend="train in one process",
+            )
 
     def _snapshot_if_wanted(self) -> None:
         """Remember the subject at the step that the schedule will rewind to."""
@@ -279,10 +300,10 @@ class Trainer:
         if self.maker is not None:
             self.maker.restore_(state["decisions"])
         self.model.load_state_dict(state["model"])
-        self._new_optimizer()
-        self.optimizer.load_state_dict(state["optimizer"])
         for healing, saved in zip(self.healings, state["healings"], strict=True):
             healing.restore(saved)
+        self._new_optimizer()
+        self.optimizer.load_state_dict(state["optimizer"])
         self.leg, self.position, self.done = state["leg"], state["position"], state["done"]
         self.curve.restore(state["curve"])
         set_rng_state(state["rng"])

@@ -10,6 +10,7 @@ from .inner_distill import InnerDistill
 from .moving_average import MovingAverage
 from .next_layer import NextLayer
 from .obs import ObsUpdate
+from .parameter_efficient import ParameterEfficient
 from .rescale import RescaleKept
 from .scale_sparsity import ScaleSparsity
 from .scratch import Scratch, ScratchB, ScratchE, stretched
@@ -22,6 +23,7 @@ __all__ = [
     "MovingAverage",
     "NextLayer",
     "ObsUpdate",
+    "ParameterEfficient",
     "RecalibrateBN",
     "RescaleKept",
     "ScaleSparsity",

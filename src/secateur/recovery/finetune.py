@@ -1,6 +1,7 @@
 """Fine-tuning: train the survivors, each leg with a learning-rate schedule of its own (learning-rate rewinding)."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -10,7 +11,7 @@ from torch import nn
 from secateur.core import Healing, RecipeError, Recovery, Task, Training, nearest
 
 _OPTIMIZERS = ("adam", "adamw", "sgd")
-_SCHEDULES = ("constant", "cosine", "step")
+_SCHEDULES = ("constant", "cosine", "linear", "step")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class FineTune(Recovery):
     rewind_lr: bool = True
     optimizer: Literal["adam", "adamw", "sgd"] | None = None
     lr: float | None = None
-    lr_schedule: Literal["constant", "cosine", "step"] | None = None
+    lr_schedule: Literal["constant", "cosine", "linear", "step"] | None = None
     momentum: float | None = None
     weight_decay: float | None = None
     warmup: float | None = None
@@ -68,6 +69,8 @@ def lr_at(training: Training, position: int, steps: int) -> float:
             return training.lr
         case "cosine":
             return training.lr * 0.5 * (1 + math.cos(math.pi * part))
+        case "linear":
+            return training.lr * (1 - part)
         case "step":
             return training.lr * (0.1 ** ((part >= 0.5) + (part >= 0.75)))
     raise RecipeError(
@@ -77,9 +80,9 @@ def lr_at(training: Training, position: int, steps: int) -> float:
     )
 
 
-def optimizer_for(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """A new optimizer over the parameters that want gradients."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+def optimizer_for(model: nn.Module, training: Training, more: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:
+    """A new optimizer over the parameters that want gradients, and over more."""
+    parameters = [*(p for p in model.parameters() if p.requires_grad), *more]
     lr, decay = training.lr, training.weight_decay
     match training.optimizer:
         case "sgd":

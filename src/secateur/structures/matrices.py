@@ -84,7 +84,10 @@ def weight_matrices(
 def _vocabulary(model: nn.Module) -> Tensor | None:
     """The weight that scores the vocabulary, where a model of transformers names it."""
     named = getattr(model, "get_output_embeddings", None)
-    head = named() if callable(named) else None
+    try:
+        head = named() if callable(named) else None
+    except (AttributeError, NotImplementedError):  # of a class that has none
+        head = None
     return getattr(head, "weight", None)
 
 
