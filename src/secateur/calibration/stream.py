@@ -354,7 +354,7 @@ def _main(chain: Chain, at: int) -> int:
 
 def _one_of(known: Any, leaf: Any) -> Any:
     """The tensor that is known already, where the other is equal to it: masks and positions are held once."""
-    if not isinstance(leaf, Tensor) or not isinstance(known, Tensor) or known is leaf:
+    if not isinstance(leaf, Tensor) or not isinstance(known, Tensor) or known is leaf or leaf.is_meta:
         return leaf
     alike = known.shape == leaf.shape and known.dtype == leaf.dtype and torch.equal(known, leaf)
     return known if alike else leaf
@@ -392,7 +392,8 @@ def _replaced(model: nn.Module, forwards: Mapping[str, Callable[..., Any]]) -> I
 
 
 def _check_finite(block: nn.Module, path: str, args: Any, kwargs: Any, leaves: list[Any]) -> None:
-    broken = [x for x in leaves if isinstance(x, Tensor) and x.is_floating_point() and not bool(x.sum().isfinite())]
+    floats = [x for x in leaves if isinstance(x, Tensor) and x.is_floating_point() and not x.is_meta]
+    broken = [x for x in floats if not bool(x.sum().isfinite())]
     if not any(not bool(x.isfinite().all()) for x in broken):  # a sum may overflow where nothing else does
         return
     raise NumericsError(

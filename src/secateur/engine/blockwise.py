@@ -4,14 +4,15 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from secateur.calibration import Layout, Part, Stream, checked_layout, parts_of
+from secateur.calibration import Layout, Part, Residency, Stream, checked_layout, parts_of
 from secateur.core import (
     Budget,
     Choice,
@@ -59,6 +60,9 @@ class Allotted(Budget):
         return Space(mine, space.skipped, space.totals), {g.name: self.counts[g.name] for g in mine}
 
 
+Act = Callable[[Part, dict[tuple[str, Statistic], Tensor]], None]
+
+
 @dataclass
 class Blocks:
     """What pruning block by block did; `masks` are in the tensors' own shapes, of those that hold no more."""
@@ -67,6 +71,24 @@ class Blocks:
     masks: PackedMasks = field(default_factory=PackedMasks)
     plan: Plan = Plan()
     facts: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Streamed:
+    """How a model runs whose weights are not in memory.
+
+    Attributes:
+        folder: where activations lie; None keeps them in memory.
+        finished: blocks that are pruned already.
+        acting: what is done around the decision on a part.
+    """
+
+    layout: Layout
+    residency: Residency
+    device: torch.device
+    folder: Path | None
+    finished: Collection[str]
+    acting: Callable[[Act], Act]
 
 
 def check_blockwise(needs: Iterable[Statistic]) -> None:
@@ -90,6 +112,7 @@ def prune_blocks_(
     batches: Sequence[Any],
     wanted: Wanted | None = None,
     hold: bool = True,
+    streamed: Streamed | None = None,
 ) -> Blocks:
     """Decide on each block and carry it out before the next one is heard, in place.
 
@@ -97,6 +120,7 @@ def prune_blocks_(
         stats: what is known before: the present keep, and what the budget asked for.
         wanted: a target that is a cost, which this cannot meet.
         hold: whether masks stay on the model, as something trains it afterwards; else they are held as bits.
+        streamed: for a model whose weights are not in memory.
     """
     judge = move.score or recipe.solve or recipe.score
     assert judge is not None
@@ -110,7 +134,7 @@ def prune_blocks_(
         )
     refined, counts = allot(space, recipe, move, stats)
     told = replace(recipe, budget=Allotted({g.name: g for g in refined}, counts))
-    layout = layout_for(model, task, batches[0])
+    layout = layout_for(model, task, batches[0]) if streamed is None else streamed.layout
     done = Blocks()
     clock = _Clock()
 
@@ -129,8 +153,12 @@ def prune_blocks_(
                 done.masks.put(name, detach_mask_(model, name))
         done.facts.append(facts | clock.lap())
 
-    stream = Stream(model, layout, task.call, batches)
-    stream.run(parts_of(space, layout, stages=recipe.propagation == "stages"), needs, act, "pruned")
+    parts = parts_of(space, layout, stages=recipe.propagation == "stages")
+    if streamed is None:
+        Stream(model, layout, task.call, batches).run(parts, needs, act, "pruned")
+    else:
+        stream = Stream(model, layout, task.call, batches, streamed.folder, streamed.residency, streamed.device)
+        stream.run([p for p in parts if p.name not in streamed.finished], needs, streamed.acting(act), "pruned")
     return done
 
 
