@@ -1,5 +1,6 @@
 """How much goes where? Counts that stay in every group, for one overall target."""
 
+from .angular import AngularShares
 from .cap import WithCap
 from .densities import Widths
 from .exactly import Exactly
@@ -18,6 +19,7 @@ from .uniform import Uniform, UniformPlus
 __all__ = [
     "ER",
     "ERK",
+    "AngularShares",
     "Exactly",
     "Fixed",
     "Global",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from secateur.core import (
     Backward,
     BalancedGradient,
+    BlockPass,
     Flow,
     Forward,
     Group,
@@ -31,6 +32,7 @@ from secateur.core import (
 )
 from secateur.core.progress import report
 
+from .blocks import listening_to_blocks
 from .flow import SampleFlow
 from .reference import References
 from .silence import run_silenced
@@ -69,6 +71,8 @@ def collect(
         if Forward in listeners:
             for group in space:
                 hooks.enter_context(_listening(model, group, listeners[Forward]))
+        if BlockPass in listeners:
+            hooks.enter_context(listening_to_blocks(model, space, listeners[BlockPass]))
         for batch in batches:
             batch = to_device(batch, device_of(model))
             for statistic, reference in references.items():

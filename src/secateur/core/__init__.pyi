@@ -1,4 +1,11 @@
 from . import registry as registry
+from .added import AddBias as AddBias
+from .blocks import (
+    AngularDistance as AngularDistance,
+)
+from .blocks import (
+    BlockPass as BlockPass,
+)
 from .clock import Clock as Clock
 from .clock import Point as Point
 from .count import count as count
@@ -32,6 +39,15 @@ from .errors import (
 )
 from .errors import (
     require as require,
+)
+from .input_stats import (
+    InputMoments as InputMoments,
+)
+from .input_stats import (
+    InputNorm as InputNorm,
+)
+from .input_stats import (
+    RunningMoments as RunningMoments,
 )
 from .judging import (
     Budget as Budget,

@@ -60,6 +60,11 @@ class Budget(Protocol):
     """How much goes where? It knows units and costs, never whether they are weights or photographs."""
 
     @property
+    def needs(self) -> tuple[Statistic, ...]:
+        """Statistics that `allocate` reads, collected before each move; none by default."""
+        return ()
+
+    @property
     def needs_scores(self) -> bool:
         """Whether scores must be ready before `allocate`."""
         return True

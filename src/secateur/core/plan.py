@@ -14,6 +14,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.parametrize import is_parametrized
 
+from .added import AddBias
 from .attention import CutAttention
 from .depth import Drop, Skip
 from .errors import CheckpointError
@@ -205,8 +206,15 @@ def _mend_recurrent_(module: nn.RNNBase) -> None:
         module.flatten_parameters()
 
 
-Action = Mask | Resize | Mend | Skip | Drop
-_KINDS: dict[str, type[Action]] = {"mask": Mask, "resize": Resize, "mend": Mend, "skip": Skip, "drop": Drop}
+Action = Mask | Resize | Mend | Skip | Drop | AddBias
+_KINDS: dict[str, type[Action]] = {
+    "mask": Mask,
+    "resize": Resize,
+    "mend": Mend,
+    "skip": Skip,
+    "drop": Drop,
+    "bias": AddBias,
+}
 
 
 @dataclass(frozen=True)
@@ -273,6 +281,8 @@ def _action(entry: object) -> Action:
     match dict(entry):
         case {"do": "mask", "tensor": str(tensor), **rest} if not rest:
             return Mask(tensor)
+        case {"do": "bias", "tensor": str(tensor), **rest} if not rest:
+            return AddBias(tensor)
         case {"do": "resize", "tensor": str(tensor), "shape": list(shape), **rest} if not rest:
             try:
                 return Resize(tensor, shape_of(shape))

@@ -208,7 +208,8 @@ class DecisionMaker:
         assert judge is not None
         before = None if structure.cuts else self.keep
         self.sizes = {g.name: g.size for g in space} | self.sizes
-        evidence = self._collect(space, (*judge.needs, *(n for r in self.recipe.recovery for n in r.needs)))
+        asked = getattr(move.budget or self.recipe.budget, "needs", ())
+        evidence = self._collect(space, (*judge.needs, *asked, *(n for r in self.recipe.recovery for n in r.needs)))
         trial = self._trial(structure)
         stats = Stats(evidence, keep=before, sizes=self.sizes, seed=self._seed, step=step, trial=trial)
         with torch.no_grad():

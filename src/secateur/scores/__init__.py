@@ -1,6 +1,8 @@
 """How much does each unit matter? One value per unit, higher = keep."""
 
 from .beta_rank import BetaRank
+from .coarse_to_fine import CoarseToFine
+from .columns import Fluctuation, MagSP, WandaSP
 from .coupled import Coupled
 from .custom import Custom
 from .flow import Crop, Grasp, Snip
@@ -18,18 +20,22 @@ __all__ = [
     "KL",
     "LRP",
     "BetaRank",
+    "CoarseToFine",
     "Coupled",
     "Crop",
     "Custom",
+    "Fluctuation",
     "FoldedNorm",
     "GradientMagnitude",
     "Grasp",
+    "MagSP",
     "Magnitude",
     "NormScale",
     "ObsError",
     "Random",
     "Snip",
     "Taylor",
+    "WandaSP",
     "Whole",
     "of_units",
 ]
