@@ -41,7 +41,7 @@ def paid_counts(
     prices = torch.cat(
         [torch.full((len(f),), costs[n], dtype=torch.float64) for n, f in zip(scores, free, strict=True)]
     )
-    order = torch.cat(free).sort(descending=True, stable=True).indices.cpu()
+    order = torch.cat(free).sort(stable=True).indices.flip(0).cpu()
     paid = torch.cat((torch.zeros(1, dtype=torch.float64), prices[order].cumsum(0)))
     taken = int((paid + sum(costs[n] * floors[n] for n in scores) - spend).abs().argmin())
     stays = torch.zeros(len(order), dtype=torch.bool).index_fill(0, order[:taken], True)

@@ -33,6 +33,8 @@ def _pruned(seed: int, method: str | sc.Recipe, **settings: object) -> dict[str,
     expect=lower("perplexity"),
     differs="a Llama of 6.9 M parameters with 32 groups of two heads in 8 blocks, WikiText-2, a fifth of the "
     "parameters of blocks; Wanda-sp with the same share in every layer, and statistics of the dense network as in flap",
+    finding="Perplexity 46.1 against 47.8. The biases bring it: without them flap has 52.3 (the next claim), above Wanda-sp, "
+    "which has none here.",
 )
 def beats_wanda_sp(seed: int, method: str) -> dict[str, float]:
     """At a fifth of the blocks' parameters, its perplexity is lower than that of Wanda-sp, the same in each layer."""

@@ -66,6 +66,8 @@ class InputMoments(Statistic):
     def update(self, state: State, event: Any) -> State:
         assert isinstance(event, Forward)
         x = event.inputs.detach().double()
+        if not len(x):  # an expert that no token was sent to
+            return state
         mean = x.mean(0)
         new = {"tokens": x.new_tensor(len(x)), "mean": mean, "m2": (x - mean).square().sum(0)}
         new["samples"] = x.new_tensor(event.samples)
@@ -100,6 +102,8 @@ class RunningMoments(Statistic):
     def update(self, state: State, event: Any) -> State:
         assert isinstance(event, Forward)
         rows = event.inputs.detach().double()
+        if not len(rows):
+            return state
         mean, v, n = state["mean"].to(rows.device), state["v"].to(rows.device), int(state["samples"])
         for x in rows.reshape(event.samples, -1, rows.shape[-1]):
             mean = (n * mean + x.mean(0)) / (n + 1)

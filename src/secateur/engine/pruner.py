@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from secateur.calibration import collect
 from secateur.core import (
+    AddBias,
     Choice,
     Clock,
     Keep,
@@ -267,6 +268,7 @@ class DecisionMaker:
         assert self.keep is not None
         twin, _ = self.recipe.structure.apply_(dense, Choice(self.keep))
         assert isinstance(twin, nn.Module)
+        Plan(tuple(a for a in self.plan.actions if isinstance(a, AddBias))).replay_(twin)  # as zeros
         return twin
 
     def state(self) -> dict[str, Any]:
