@@ -11,6 +11,7 @@ from .isomorphic import Isomorphic
 from .knapsack import Knapsack
 from .lamp import Lamp
 from .layer_rates import LayerRates
+from .paid import Paid
 from .q_constrained import QConstrained
 from .random_graph import ER, ERK
 from .sensitivity import Sensitivity
@@ -27,6 +28,7 @@ __all__ = [
     "Knapsack",
     "Lamp",
     "LayerRates",
+    "Paid",
     "QConstrained",
     "Sensitivity",
     "Uniform",

@@ -136,7 +136,7 @@ def test_wanda_scores_with_flaps_competition_and_bias():
     recipe = sc.Recipe(
         structure=Channels(kinds=("attention", "hidden"), streams=False),
         score=WandaSP("mean", "standard"),
-        budget=sc.budgets.Global(of="params"),
+        budget=sc.budgets.Paid(),
         recovery=(BiasCompensation(),),
     )
     result = sc.prune(model_of(), recipe, sparsity=0.3, task=task())

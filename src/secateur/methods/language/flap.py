@@ -15,7 +15,7 @@ Where heads share keys and values, the unit is the group of them.
 
 from typing import Literal
 
-from secateur.budgets import Global, Isomorphic, Uniform
+from secateur.budgets import Global, Isomorphic, Paid, Uniform
 from secateur.core import Budget, Paper, Recipe, When, method
 from secateur.recovery import BiasCompensation
 from secateur.scores import Fluctuation
@@ -28,7 +28,7 @@ def _budget(allocation: Allocation, share_of: str) -> Budget:
     """AL: layers compete, AM: and so do attention and MLP; UL-UM: the same share in each layer and module."""
     if allocation == "UL-UM":
         return Uniform()
-    compete = Global(of=share_of)
+    compete: Budget = Paid() if share_of == "params" else Global()
     return compete if allocation == "AL-AM" else Isomorphic(compete)
 
 
