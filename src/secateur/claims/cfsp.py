@@ -52,6 +52,7 @@ def _cfsp() -> sc.Recipe:
     against="mag-sp",
     expect=lower("perplexity"),
     differs="a Llama of 6.9 M parameters, WikiText-2, 64 windows of 256 tokens; no LoRA afterwards",
+    finding="45.6 against 93.5, with widths of 430 to 678 of 688 in the first seed.",
 )
 def beats_magnitude(seed: int, method: str) -> dict[str, float]:
     """At three tenths of the neurons, its perplexity is lower than that of magnitudes with equal shares."""
@@ -65,6 +66,7 @@ def beats_magnitude(seed: int, method: str) -> dict[str, float]:
     against="equal-shares",
     expect=lower("perplexity"),
     differs="a Llama of 6.9 M parameters, WikiText-2, 64 windows of 256 tokens; no LoRA afterwards",
+    finding="45.6 against 48.5.",
 )
 def shares_by_angle_help(seed: int, method: str) -> dict[str, float]:
     """Shares by angular distance leave a lower perplexity than equal shares with the same scores."""
@@ -76,6 +78,7 @@ def shares_by_angle_help(seed: int, method: str) -> dict[str, float]:
     against="released-score",
     expect=lower("perplexity"),
     differs="a Llama of 6.9 M parameters, WikiText-2, 64 windows of 256 tokens; the comparison is ours",
+    finding="45.62 against 45.54: our reading of the normalisation is a little worse than activation norms alone.",
 )
 def weights_matter(seed: int, method: str) -> dict[str, float]:
     """Weights relative to those of other neurons beat the released score, in which weights cancel."""
