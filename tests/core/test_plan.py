@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.core import CheckpointError, Mask, Plan, Resize, masks_of
+from secateur.core import AddBias, CheckpointError, Mask, Plan, Resize, masks_of
 
 PLAN = Plan((Mask("0.weight"), Resize("1.weight", (3, 5)), Resize("1.bias", (3,))))
 
@@ -135,3 +135,61 @@ def test_anything_unexpected_in_a_plan_is_a_checkpoint_error(data):
 def test_an_action_that_does_not_fit_the_model_is_a_checkpoint_error(action):
     with pytest.raises(CheckpointError, match="the architecture that was pruned"):
         Plan((action,)).replay_(net())
+
+
+def bare(device="cpu"):
+    return nn.Sequential(nn.Linear(4, 5, bias=False, device=device), nn.Conv2d(3, 2, 1, bias=False, device=device))
+
+
+ADDED = Plan((AddBias("0.bias"), AddBias("1.bias")))
+
+
+def test_an_added_bias_survives_json_and_comes_back_as_zeros_on_any_device():
+    plan = Plan.from_json(json.loads(json.dumps(ADDED.to_json())))
+    assert plan == ADDED
+    for device in ("cpu", "meta"):
+        model = bare(device)
+        plan.replay_(model)
+        assert (model[0].bias.shape, model[1].bias.shape) == ((5,), (2,))
+        assert model[0].bias.device.type == device and isinstance(model[0].bias, nn.Parameter)
+    plan.replay_(model := bare())
+    assert not model[0].bias.any() and set(model.state_dict()) == {"0.weight", "0.bias", "1.weight", "1.bias"}
+
+
+def test_an_added_bias_is_as_its_weight():
+    model = bare().bfloat16().requires_grad_(False)
+    ADDED.replay_(model)
+    assert model[0].bias.dtype == torch.bfloat16 and not model[0].bias.requires_grad
+
+
+def test_a_transposed_convolution_has_a_bias_of_its_outputs():
+    model = nn.ConvTranspose2d(4, 6, 1, groups=2, bias=False)
+    Plan((AddBias("bias"),)).replay_(model)
+    assert model.bias.shape == (6,)
+
+
+def test_an_added_bias_leaves_one_that_is_there():
+    model = net()
+    before = model[0].bias.detach().clone()
+    ADDED.replay_(nn.Sequential(model[0], nn.Conv2d(3, 2, 1)))
+    assert torch.equal(model[0].bias, before)
+
+
+def test_an_added_bias_is_resized_by_later_cuts():
+    plan = ADDED + Plan((Resize("0.weight", (3, 4)), Resize("0.bias", (3,)))) + ADDED
+    model = bare()
+    plan.replay_(model)
+    assert model[0].bias.shape == (3,) and model[0].out_features == 3
+
+
+@pytest.mark.parametrize("name", ["0.weight", "2.bias", "3.bias", "0.gain"])
+def test_only_linear_layers_and_convolutions_get_a_bias(name):
+    model = nn.Sequential(*bare(), nn.RMSNorm(2))
+    with pytest.raises(CheckpointError, match="no such tensor"):
+        Plan((AddBias(name),)).replay_(model)
+
+
+@pytest.mark.parametrize("entry", [{"do": "bias"}, {"do": "bias", "tensor": 3}, {"do": "bias", "tensor": "a", "n": 1}])
+def test_a_damaged_bias_is_refused(entry):
+    with pytest.raises(CheckpointError, match="no action of a plan"):
+        Plan.from_json([entry])

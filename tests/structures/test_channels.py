@@ -356,3 +356,13 @@ def test_moments_of_a_tied_weight_are_cut_whichever_of_its_names_is_cut(images):
     model(x).sum().backward()
     optimizer.step()
     assert optimizer.state[model.first.weight]["exp_avg"].shape == (4, 5) and model.twin.weight is model.first.weight
+
+
+def test_attention_is_groups_of_heads_where_they_share_keys_and_heads_elsewhere():
+    transformers = pytest.importorskip("transformers")
+    ids = torch.arange(3, 15)[None]
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 8}
+    for shared, kinds in ((8, {"heads"}), (4, {"kv-groups"}), (1, {"heads"})):
+        config = transformers.LlamaConfig(num_key_value_heads=shared, vocab_size=60, **sizes)
+        space = Channels(kinds=("attention",)).find(transformers.LlamaForCausalLM(config).eval(), ids)
+        assert {g.kind for g in space} == kinds, shared

@@ -1,5 +1,6 @@
 """How much goes where? Counts that stay in every group, for one overall target."""
 
+from .angular import AngularShares
 from .cap import WithCap
 from .contiguous import Contiguous
 from .densities import Widths
@@ -12,6 +13,7 @@ from .knapsack import Knapsack
 from .lamp import Lamp
 from .layer_rates import LayerRates
 from .owl import OWL
+from .paid import Paid
 from .prefix import Prefix
 from .q_constrained import QConstrained
 from .random_graph import ER, ERK
@@ -22,6 +24,7 @@ __all__ = [
     "ER",
     "ERK",
     "OWL",
+    "AngularShares",
     "Contiguous",
     "Exactly",
     "Fixed",
@@ -30,6 +33,7 @@ __all__ = [
     "Knapsack",
     "Lamp",
     "LayerRates",
+    "Paid",
     "Prefix",
     "QConstrained",
     "Sensitivity",

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from secateur.core import Budget, Counts, RecipeError, Space, Stats, Target
+from secateur.core import Budget, Counts, RecipeError, Space, Statistic, Stats, Target
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,10 @@ class WithCap(Budget):
     def __post_init__(self) -> None:
         if not 0 < self.most <= 1:
             raise RecipeError(f"most is {self.most}", where="WithCap(most=...)", mend="a share, above 0 and at most 1")
+
+    @property
+    def needs(self) -> tuple[Statistic, ...]:
+        return self.budget.needs
 
     @property
     def needs_scores(self) -> bool:

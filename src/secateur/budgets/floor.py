@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from secateur.core import Budget, BudgetError, Counts, RecipeError, Space, Stats, Target, count
+from secateur.core import Budget, BudgetError, Counts, RecipeError, Space, Statistic, Stats, Target, count
 
 from .apportion import apportion, single_lanes
 
@@ -71,6 +71,10 @@ class WithFloor(Budget):
             raise RecipeError(
                 f"keep is {self.keep}", where="WithFloor(keep=...)", mend="a count, or a share in [0, 1) such as 0.0005"
             )
+
+    @property
+    def needs(self) -> tuple[Statistic, ...]:
+        return self.budget.needs
 
     @property
     def needs_scores(self) -> bool:

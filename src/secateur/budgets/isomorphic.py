@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
-from secateur.core import Budget, Counts, Group, Space, Stats, Target
+from secateur.core import Budget, Counts, Group, Space, Statistic, Stats, Target
 
 
 def pattern(group: Group) -> Hashable:
@@ -22,6 +22,10 @@ class Isomorphic(Budget):
     """
 
     budget: Budget
+
+    @property
+    def needs(self) -> tuple[Statistic, ...]:
+        return self.budget.needs
 
     @property
     def needs_scores(self) -> bool:

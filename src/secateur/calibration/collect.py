@@ -1,7 +1,7 @@
 """One pass over batches that feeds every statistic that any score asked for."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from secateur.core import (
     Backward,
     BalancedGradient,
+    BlockPass,
     Ends,
     Flow,
     Forward,
@@ -33,6 +34,7 @@ from secateur.core import (
 )
 from secateur.core.progress import report
 
+from .blocks import listening_to_blocks
 from .flow import SampleFlow
 from .listen import Ear, Key, token_mask
 from .order import LayerOrder
@@ -88,7 +90,10 @@ def collect(
                 order.take(batch)
             alone = not (references or flows or silent or any(passing.values()) or orders)
             if listeners or ear.statistics or alone:
-                with ear.listening(model):  # only here: other statistics run the model as well
+                with ExitStack() as hooks:  # only here: other statistics run the model as well
+                    hooks.enter_context(ear.listening(model))
+                    if BlockPass in listeners:
+                        hooks.enter_context(listening_to_blocks(model, space, listeners[BlockPass]))
                     _one_batch(model, space, task, batch, listeners.get(Backward))
             used += 1
             report("collecting statistics", used, 0)

@@ -119,7 +119,7 @@ class ShardWriter:
     def index(self, parts: Iterable[str]) -> None:
         """Write which tensor lies in which shard, as transformers reads it."""
         places: dict[str, str] = {}
-    size = 0
+        size = 0
         for part in parts:
             file = f"{part}.safetensors"
             with safe_open(self.folder / file, framework="pt") as found:

@@ -3,6 +3,13 @@ from .adapter import Adapt as Adapt
 from .adapter import Adapter as Adapter
 from .adapter import Variant as Variant
 from .adapter import merge_kept_ as merge_kept_
+from .added import AddBias as AddBias
+from .blocks import (
+    AngularDistance as AngularDistance,
+)
+from .blocks import (
+    BlockPass as BlockPass,
+)
 from .clock import Clock as Clock
 from .clock import Point as Point
 from .count import count as count
@@ -36,6 +43,21 @@ from .errors import (
 )
 from .errors import (
     require as require,
+)
+from .input_stats import (
+    InputGram as InputGram,
+)
+from .input_stats import (
+    InputMoments as InputMoments,
+)
+from .input_stats import (
+    InputNorm as InputNorm,
+)
+from .input_stats import (
+    InputTokens as InputTokens,
+)
+from .input_stats import (
+    RunningMoments as RunningMoments,
 )
 from .judging import (
     Budget as Budget,
@@ -170,15 +192,6 @@ from .stats import (
 )
 from .stats import (
     HessianGradient as HessianGradient,
-)
-from .stats import (
-    InputGram as InputGram,
-)
-from .stats import (
-    InputNorm as InputNorm,
-)
-from .stats import (
-    InputTokens as InputTokens,
 )
 from .stats import (
     Ordered as Ordered,

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.parametrize import is_parametrized
 
 from .adapter import MOST_RANK, Adapt
+from .added import AddBias
 from .attention import CutAttention
 from .depth import Drop, Skip
 from .errors import CheckpointError
@@ -207,7 +208,7 @@ def _mend_recurrent_(module: nn.RNNBase) -> None:
         module.flatten_parameters()
 
 
-Action = Mask | Resize | Mend | Skip | Drop | Adapt
+Action = Mask | Resize | Mend | Skip | Drop | Adapt | AddBias
 _KINDS: dict[str, type[Action]] = {
     "mask": Mask,
     "resize": Resize,
@@ -215,6 +216,7 @@ _KINDS: dict[str, type[Action]] = {
     "skip": Skip,
     "drop": Drop,
     "adapt": Adapt,
+    "bias": AddBias,
 }
 
 
@@ -282,6 +284,8 @@ def _action(entry: object) -> Action:
     match dict(entry):
         case {"do": "mask", "tensor": str(tensor), **rest} if not rest:
             return Mask(tensor)
+        case {"do": "bias", "tensor": str(tensor), **rest} if not rest:
+            return AddBias(tensor)
         case {"do": "resize", "tensor": str(tensor), "shape": list(shape), **rest} if not rest:
             try:
                 return Resize(tensor, shape_of(shape))

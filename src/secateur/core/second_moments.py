@@ -1,12 +1,15 @@
 """What second moments of inputs tell: their damped inverse, and the layout in which a layer's weights meet it."""
 
+from math import prod
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from .errors import NumericsError
+from .input_stats import InputGram
 from .space import Group, Member
-from .stats import InputGram, Stats
+from .stats import Statistic, Stats
 
 
 def damped_inverse(gram: Float[Tensor, "in in"], damping: float, where: str = "") -> Float[Tensor, "in in"]:
@@ -38,9 +41,15 @@ def along_inputs(group: Group, each: Shaped[Tensor, " in"]) -> Tensor:
     return each.reshape(1, *tensor.shape[1:]).expand(tensor.shape)
 
 
-def reads(member: Member, stats: Stats) -> bool:
+def reads(member: Member, stats: Stats, of: Statistic = InputGram()) -> bool:
     """Whether a member's dimension only reads units, in a layer whose inputs were seen."""
-    return member.roles == {"consumer"} and (member.group.name, InputGram()) in stats.values
+    return member.roles == {"consumer"} and (member.group.name, of) in stats.values
+
+
+def width_of(member: Member) -> int:
+    """How many columns of the layer's inputs each position is: the places of a convolution's kernel."""
+    _, _, *kernel = member.tensor.shape
+    return prod(kernel)
 
 
 def as_matrix(slices: Group, width: int) -> Float[Tensor, "out in"]:

@@ -18,7 +18,6 @@ from .keep import Keep
 from .space import Group
 
 State = dict[str, Tensor]
-_STRIPS = 4
 
 
 @dataclass(frozen=True)
@@ -191,91 +190,6 @@ class Gradient(Statistic):
         assert isinstance(event, Backward)
         return {
             "sum": state["sum"].to(event.gradient.device) + event.gradient.detach().float() * event.samples,
-            "samples": state["samples"] + event.samples,
-        }
-
-    def merge(self, a: State, b: State) -> State:
-        return summed(a, b)
-
-    def value(self, state: State) -> Tensor:
-        return state["sum"] / state["samples"].to(state["sum"].device)
-
-
-@dataclass(frozen=True)
-class InputGram(Statistic):
-    """Sum of x x^T over all input tokens, divided by their number: `[in, in]`.
-
-    Attributes:
-        precise: in float64; else in float32, twice as fast.
-    """
-
-    precise: bool = True
-
-    on = Forward
-    of_inputs = True
-
-    def zero(self, group: Group) -> State:
-        return {"sum": torch.zeros(()), "tokens": torch.zeros(())}
-
-    def update(self, state: State, event: Event) -> State:
-        assert isinstance(event, Forward)
-        x = event.inputs.detach()
-        x = x.double() if self.precise else x.float()
-        total = state["sum"] if state["sum"].dim() else x.new_zeros(x.shape[1], x.shape[1])
-        return {"sum": _add_gram_(total, x), "tokens": state["tokens"] + len(x)}
-
-    def merge(self, a: State, b: State) -> State:
-        return summed(a, b)
-
-    def value(self, state: State) -> Tensor:
-        upper = state["sum"].triu()
-        return upper.add_(upper.triu(1).T).div_(state["tokens"].to(upper.device))
-
-
-def _add_gram_(total: Float[Tensor, "in in"], x: Float[Tensor, "tokens in"]) -> Float[Tensor, "in in"]:
-    """Add x^T x in place, above the diagonal alone: strips of columns save three eighths of the work."""
-    width = -(-x.shape[1] // _STRIPS)
-    for at in range(0, x.shape[1], width):
-        total[at : at + width, at:].addmm_(x[:, at : at + width].T, x[:, at:])
-    return total
-
-
-@dataclass(frozen=True)
-class InputTokens(Statistic):
-    """How many tokens a layer was given: a scalar."""
-
-    on = Forward
-    of_inputs = True
-
-    def zero(self, group: Group) -> State:
-        return {"tokens": torch.zeros(1)}
-
-    def update(self, state: State, event: Event) -> State:
-        assert isinstance(event, Forward)
-        return {"tokens": state["tokens"] + len(event.inputs)}
-
-    def merge(self, a: State, b: State) -> State:
-        return summed(a, b)
-
-    def value(self, state: State) -> Tensor:
-        return state["tokens"][0]
-
-
-@dataclass(frozen=True)
-class InputNorm(Statistic):
-    """The mean over samples of the sum of x^2 over a sample's tokens: `[in]`, in float64. Its root is Wanda's norm."""
-
-    on = Forward
-    of_inputs = True
-
-    def zero(self, group: Group) -> State:
-        return {"sum": torch.zeros((), dtype=torch.float64), "samples": torch.zeros(())}
-
-    def update(self, state: State, event: Event) -> State:
-        assert isinstance(event, Forward)
-        squares = event.inputs.detach().float().square().sum(0)  # of one batch; batches are added in float64
-        return {
-            "sum": state["sum"].to(squares.device) + squares.double(),
             "samples": state["samples"] + event.samples,
         }
 

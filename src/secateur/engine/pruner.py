@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from secateur.calibration import collect
 from secateur.core import (
+    AddBias,
     Choice,
     Clock,
     Keep,
@@ -216,10 +217,10 @@ class DecisionMaker:
         stepwise = self.recipe.propagation != "whole" and bool(needs) and isinstance(self.original, nn.Module)
         if stepwise:
             needs = judge.needs if budget is not None and budget.needs_scores else ()
-        if budget is not None and budget.by_blocks:
+        if budget is not None and getattr(budget, "by_blocks", False):
             first = next(iter(self._batches_for(budget.needs)))
             space = sectioned(space, layout_for(self.original, self._goal, first))
-        evidence = self._collect(space, (*needs, *(() if budget is None else budget.needs)))
+        evidence = self._collect(space, (*needs, *getattr(budget, "needs", ())))
         trial = self._trial(structure)
         stats = Stats(evidence, keep=before, sizes=self.sizes, seed=self._seed, step=step, trial=trial)
         move, wanted = self._of_what_is_left(move, space), self._wanted(move, space)
@@ -287,6 +288,7 @@ class DecisionMaker:
         assert self.keep is not None
         twin, _ = self.recipe.structure.apply_(dense, Choice(self.keep))
         assert isinstance(twin, nn.Module)
+        Plan(tuple(a for a in self.plan.actions if isinstance(a, AddBias))).replay_(twin)  # as zeros
         return twin
 
     def state(self) -> dict[str, Any]:

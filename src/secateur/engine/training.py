@@ -206,6 +206,14 @@ class Trainer:
             self._check_alone()
             self._new_optimizer()
         self.maker.enforce_(self.optimizer)
+        self._take_in_new()
+
+    def _take_in_new(self) -> None:
+        """Biases that a repair made are trained from now on, in the order in which a resumed run has them."""
+        wanted = [p for p in self.model.parameters() if p.requires_grad]
+        (group,) = self.optimizer.param_groups
+        if len(wanted) > len(group["params"]):
+            group["params"] = wanted
 
     def _rewind(self, to: Rewind) -> None:
         """Weights and buffers of then (or of a fresh initialisation) under the masks of now; a new optimizer."""

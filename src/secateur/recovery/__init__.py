@@ -2,6 +2,7 @@
 
 from .attention import SpatialAttention
 from .batchnorm import RecalibrateBN, recalibrate_bn_
+from .bias import BiasCompensation
 from .distill import Distill
 from .finetune import FineTune, lr_at, optimizer_for
 from .fresh import cut_alike, reset_
@@ -16,6 +17,7 @@ from .scale_sparsity import ScaleSparsity
 from .scratch import Scratch, ScratchB, ScratchE, stretched
 
 __all__ = [
+    "BiasCompensation",
     "Distill",
     "FineTune",
     "GroupSparsity",

@@ -1,6 +1,8 @@
 """How much does each unit matter? One value per unit, higher = keep."""
 
 from .beta_rank import BetaRank
+from .coarse_to_fine import CoarseToFine
+from .columns import Fluctuation, MagSP, WandaSP
 from .coupled import Coupled
 from .custom import Custom
 from .flow import Crop, Grasp, Snip
@@ -21,15 +23,18 @@ __all__ = [
     "KL",
     "LRP",
     "BetaRank",
+    "CoarseToFine",
     "Coupled",
     "Crop",
     "Custom",
+    "Fluctuation",
     "FoldedNorm",
     "GradientMagnitude",
     "Grasp",
     "GreedyOrder",
     "Influence",
     "LayerAngle",
+    "MagSP",
     "Magnitude",
     "NormScale",
     "ObsError",
@@ -37,6 +42,7 @@ __all__ = [
     "Snip",
     "Taylor",
     "Wanda",
+    "WandaSP",
     "Whole",
     "of_units",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from secateur.core import (
+    AddBias,
     Choice,
     Group,
     Member,
@@ -18,6 +19,7 @@ from secateur.core import (
     Site,
     Space,
     Structure,
+    SubjectError,
 )
 from secateur.core.layers import Layer
 from secateur.graph import Coupling, Family, couple, cut_, follow, otherwise, proven_cut_
@@ -27,7 +29,7 @@ from .sight import Call, Sight, on, sight_of
 from .surroundings import surroundings_of
 
 Patterns = tuple[str, ...]
-KINDS = ("channels", "hidden", "heads", "kv-groups", "head-dims", "groups", "experts")
+KINDS = ("channels", "hidden", "attention", "heads", "kv-groups", "head-dims", "groups", "experts")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Channels(Structure):
     Attributes:
         include, exclude: shell patterns on the names of groups, modules and tensors; a group goes with any of its own.
         kinds: which kinds of units may go, of "channels", "hidden", "heads", "kv-groups", "head-dims", "groups",
-            "experts"; all where it is empty.
+            "experts"; all where it is empty. "attention" is groups of heads where heads share keys, heads elsewhere.
         floor: fewest units that stay in each group.
         multiple: of which the number that stays is a multiple, where the group is large enough.
         verify: whether every cut is proven on the example before it counts; one that is not is undone.
@@ -85,8 +87,10 @@ class Channels(Structure):
         named = dict((*subject.named_parameters(), *subject.named_buffers()))
         layers = surroundings_of(coupling.flow, named)
         sections = sections_of(subject, coupling.flow)
-        groups = [_group(f, named, layers, section_of(f, sections), self) for f in coupling.families if self._offers(f)]
-        left = {f.name: "excluded" for f in coupling.families if not self._offers(f)}
+        shared = {m.name for f in coupling.families if f.kind == "kv-groups" and f.size > 1 for m in f.members}
+        offered = [f for f in coupling.families if self._offers(f, shared)]
+        groups = [_group(f, named, layers, section_of(f, sections), self) for f in offered]
+        left = {f.name: "excluded" for f in coupling.families if f not in offered}
         params = sum(p.numel() for p in subject.parameters())
         size = sum(p.numel() * p.element_size() for p in subject.parameters())
         parameters = {n for n, _ in subject.named_parameters()}
@@ -105,29 +109,61 @@ class Channels(Structure):
     def apply_(self, subject: nn.Module, choice: Choice) -> tuple[nn.Module, Plan]:
         """Cut the units out, in place; optimizers that hold the parameters follow at their next step.
 
-        New values are written before the cut, which is then proven against the model that has them.
+        New values are written before the cut, which is then proven against the model that has them. A value for the
+        bias of a layer that has none gives it one.
         """
         sight = sight_of(self, subject)
-        coupling: Coupling = sight.of(subject)
-        gone = coupling.gone(choice.keep.masks)
-        if not gone.any():
+        if not sight.of(subject).gone(choice.keep.masks).any():
             return subject, Plan()
         real = not any(p.is_meta for p in subject.parameters())
-        with written(subject, choice.values):
+        with with_biases(subject, choice.values) as added, written(subject, choice.values):
+            coupling: Coupling = sight.of(subject)  # again, if biases were added
+            gone = coupling.gone(choice.keep.masks)
             if self.verify and real:
                 surgery = proven_cut_(subject, (sight.call, otherwise(sight.call)), coupling, gone)
             else:
                 surgery = cut_(subject, sight.call, coupling, gone)
         follow(surgery.cuts)
-        return subject, surgery.plan
+        return subject, Plan(added) + surgery.plan
 
-    def _offers(self, family: Family) -> bool:
-        if (self.kinds and family.kind not in self.kinds) or (not self.streams and _is_stream(family)):
+    def _offers(self, family: Family, shared: set[str]) -> bool:
+        kinds = {family.kind}
+        if family.kind == "kv-groups" or (family.kind == "heads" and not any(m.name in shared for m in family.members)):
+            kinds.add("attention")
+        if (self.kinds and kinds.isdisjoint(self.kinds)) or (not self.streams and _is_stream(family)):
             return False
         names = {family.name, *(m.name for m in family.members), *(m.name.rpartition(".")[0] for m in family.members)}
         if any(fnmatch(name, p) for name in names for p in self.exclude):
             return False
         return any(fnmatch(name, p) for name in names for p in self.include)
+
+
+@contextmanager
+def with_biases(subject: nn.Module, values: Mapping[str, Tensor]) -> Iterator[tuple[AddBias, ...]]:
+    """Biases for the layers that values name one of and have none; they go again where what follows fails.
+
+    Raises:
+        SubjectError: a value names what is no tensor of the subject and can be no bias of a layer.
+    """
+    known = {n for n, _ in (*subject.named_parameters(remove_duplicate=False), *subject.named_buffers())}
+    added = tuple(AddBias(name) for name in values if name not in known)
+    done: list[AddBias] = []
+    try:
+        for action in added:
+            try:
+                action.replay_(subject)
+            except AttributeError as error:
+                raise SubjectError(
+                    f"a repair gave a value for {action.tensor!r}, and there is no such tensor: {error}",
+                    where=type(subject).__name__,
+                    mend="leave the layer out with exclude=[...], or prune with recovery='none'",
+                ) from error
+            done.append(action)
+        yield added
+    except BaseException:
+        for action in done:
+            action.undo_(subject)
+        raise
 
 
 @contextmanager

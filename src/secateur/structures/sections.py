@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from secateur.core.blocks import block_around
 from secateur.graph import Family
 from secateur.graph.flow import Flow, arguments, value_of
 
@@ -16,14 +17,8 @@ def repeated_class(modules: Mapping[str, nn.Module], path: str) -> str:
         modules: all modules by name.
         path: of a module, such as "layer2.0.conv1".
     """
-    parts = path.split(".")
-    for depth in range(len(parts), 0, -1):
-        module, parent = modules.get(".".join(parts[:depth])), modules.get(".".join(parts[: depth - 1]))
-        if module is None or not isinstance(parent, nn.Sequential | nn.ModuleList) or not any(module.children()):
-            continue
-        if sum(type(child) is type(module) for child in parent) > 1:
-            return type(module).__name__
-    return ""
+    block = block_around(modules, path)
+    return type(modules[block]).__name__ if block else ""
 
 
 def sections_of(model: nn.Module, flow: Flow) -> dict[str, str]:

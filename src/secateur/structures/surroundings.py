@@ -21,8 +21,8 @@ def surroundings_of(flow: Flow, named: Mapping[str, Tensor]) -> dict[str, Layer]
     found: dict[str, Layer] = {}
     twice: set[str] = set()
     for number, node in enumerate(graph.nodes):
-        if node.op in ("conv", "linear"):
-            given = arguments(node, "input weight bias")
+        if node.op in ("conv", "linear", "addmm"):  # the last one is how GPT-2's layers add their bias
+            given = arguments(node, "bias input weight" if node.op == "addmm" else "input weight bias")
             weight, source = _named(graph, given.get("weight"), named), value_of(given.get("input"))
             if weight is None or source is None:
                 continue
