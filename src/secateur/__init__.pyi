@@ -96,6 +96,8 @@ from .engine.checkpoint import load as load
 from .engine.checkpoint import load_keep as load_keep
 from .engine.compare import compare as compare
 from .engine.family import compact_family as compact_family
+from .engine.larger import Pruned as Pruned
+from .engine.larger import prune_folder as prune_folder
 from .engine.prune import prune as prune
 from .engine.pruner import Pruner as Pruner
 from .engine.result import Result as Result

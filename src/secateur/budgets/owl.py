@@ -1,5 +1,6 @@
 """OWL: blocks with more outliers keep more (Yin et al., "Outlier Weighed Layerwise Sparsity", 2024, section 3.2)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -45,6 +46,13 @@ def densities(
             return clipped
         found = torch.where(free, clipped + short / (weight * free).sum(), clipped)
     return found.clamp(1 - _MOST, 1)
+
+
+@dataclass(frozen=True)
+class OutlierShare(InputNorm):
+    """The share of outliers in the block that a group lies in, where it was counted before: a scalar."""
+
+    m: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -101,8 +109,15 @@ class OWL(Budget):
             return replace(group, exact=min(max(round(density * group.lane), 1), group.lane))
         return replace(group, lanes=group.shape[0]) if self.per == "row" else group
 
+    def digest(self, groups: Space, evidence: Stats) -> Mapping[tuple[str, Statistic], Tensor]:
+        share = torch.tensor(self._outliers(list(groups), evidence), dtype=torch.float64)
+        return {(g.name, OutlierShare(self.m)): share for g in groups}
+
     def _outliers(self, groups: list[Group], evidence: Stats) -> float:
         """Share of a block's weights that are more than m times the mean of its |W| ||X||."""
+        known = evidence.values.get((groups[0].name, OutlierShare(self.m)))
+        if known is not None:
+            return float(known)
         scores = [_sizes(g, evidence) for g in groups]
         mean = sum(float(s.sum(dtype=torch.float64)) for s in scores) / sum(s.numel() for s in scores)
         return sum(int((s > self.m * mean).sum()) for s in scores) / sum(s.numel() for s in scores)

@@ -1,7 +1,8 @@
 """A model whose weights lie on disk: each block is in memory while it runs, and nothing else is."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,29 +44,31 @@ class OnDisk(Residency):
 
     @contextmanager
     def around(self) -> Iterator[None]:
-        handles, held = [], dict[str, Tensor]()
-        contexts = []
-
-        def enter(path: str) -> Callable[..., None]:
-            def load(module: nn.Module, _: object) -> None:
-                own = {f"{path}.{n}" if path else n: p for n, p in module.named_parameters(recurse=False) if p.is_meta}
-                if own:
-                    context = self._there(own)
-                    context.__enter__()
-                    contexts.append(context)
-                    held.update(own)
-
-            return load
-
+        handles: list[Any] = []
         for path, module in self._model.named_modules():
-            handles.append(module.register_forward_pre_hook(enter(path)))
+            handles += self._while_it_runs(path, module)
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
-            for context in contexts:
-                context.__exit__(None, None, None)
+
+    def _while_it_runs(self, path: str, module: nn.Module) -> list[Any]:
+        """Hooks by which a module's own tensors are there during its forward."""
+        running: list[AbstractContextManager[None]] = []
+
+        def enter(*_: object) -> None:
+            own = {f"{path}.{n}" if path else n: p for n, p in module.named_parameters(recurse=False) if p.is_meta}
+            running.append(self._there(own))
+            running[-1].__enter__()
+
+        def leave(*_: object) -> None:
+            if running:
+                running.pop().__exit__(None, None, None)
+
+        if not any(True for _ in module.named_parameters(recurse=False)):
+            return []
+        return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave, always_call=True)]
 
     @contextmanager
     def _there(self, named: Mapping[str, Tensor]) -> Iterator[None]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -28,6 +29,7 @@ class Shards:
         self.folder = folder
         self.files: dict[str, str] = {}
         self._open: dict[str, Any] = {}
+        self._dtypes: dict[str, torch.dtype] = {}
         if (folder / _INDEX).is_file():
             for name, file in _index(folder / _INDEX).items():
                 self.files[name] = file
@@ -63,6 +65,13 @@ class Shards:
         for n in piece.get_shape():
             count *= n
         return count * _width(piece.get_dtype())
+
+    def dtype_of(self, name: str) -> torch.dtype:
+        """In which type a tensor is stored, without reading it."""
+        if name not in self._dtypes:
+            piece = self._handle(self.files[name]).get_slice(name)
+            self._dtypes[name] = piece[tuple(slice(0, 1) for _ in piece.get_shape())].dtype
+        return self._dtypes[name]
 
     def close(self) -> None:
         """Let the files go."""
@@ -115,6 +124,17 @@ class ShardWriter:
         except SafetensorError as error:  # it wraps errors of the system
             half.unlink(missing_ok=True)
             raise unwritable(self.folder, OSError(str(error))) from error
+
+    def read(self, part: str, name: str) -> Tensor:
+        """A tensor of a part that was written."""
+        try:
+            with safe_open(self.folder / f"{part}.safetensors", framework="pt") as found:
+                tensor: Tensor = found.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"what was written of {part!r} cannot be read: {error}", where=str(self.folder), mend="remove that file"
+            ) from error
+        return tensor
 
     def index(self, parts: Iterable[str]) -> None:
         """Write which tensor lies in which shard, as transformers reads it."""

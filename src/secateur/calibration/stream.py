@@ -316,7 +316,9 @@ class Stream:
         return forward
 
 
-def checked_layout(model: nn.Module, call: Callable[[nn.Module], Any], sample: Any) -> Layout:
+def checked_layout(
+    model: nn.Module, call: Callable[[nn.Module], Any], sample: Any, device: torch.device | None = None
+) -> Layout:
     """The layout of a model, proven on one sample: its blocks are given by the stream what they are given without.
 
     Args:
@@ -326,7 +328,7 @@ def checked_layout(model: nn.Module, call: Callable[[nn.Module], Any], sample: A
         SubjectError: it does not run, or its blocks take more from blocks before them than what flows.
     """
     layout = layout_of(model, call)
-    stream = Stream(model, layout, lambda m, _: call(m), [sample])
+    stream = Stream(model, layout, lambda m, _: call(m), [sample], device=device)
     stream.check()
     return layout
 

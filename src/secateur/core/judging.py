@@ -79,6 +79,13 @@ class Budget(Protocol):
         """Whether its counts meet a target of a cost by themselves, so that the engine need not try shares."""
         return False
 
+    def digest(self, groups: Space, evidence: Stats) -> Mapping[tuple[str, Statistic], Tensor]:
+        """What `allocate` needs to know of one block beside its sizes, while its weights are in memory.
+
+        Asked for models that never are in memory as a whole; `allocate` then finds it in its evidence.
+        """
+        return evidence.values
+
     def allocate(self, space: Space, evidence: Stats, target: Target) -> tuple[Space, Counts]:
         """Counts that stay, per lane; the space may come back refined (strata, rows, clusters)."""
         ...

@@ -113,6 +113,7 @@ def prune_blocks_(
     wanted: Wanted | None = None,
     hold: bool = True,
     streamed: Streamed | None = None,
+    done: Blocks | None = None,
 ) -> Blocks:
     """Decide on each block and carry it out before the next one is heard, in place.
 
@@ -121,6 +122,7 @@ def prune_blocks_(
         wanted: a target that is a cost, which this cannot meet.
         hold: whether masks stay on the model, as something trains it afterwards; else they are held as bits.
         streamed: for a model whose weights are not in memory.
+        done: grows as blocks are pruned; for callers that look on.
     """
     judge = move.score or recipe.solve or recipe.score
     assert judge is not None
@@ -135,7 +137,7 @@ def prune_blocks_(
     refined, counts = allot(space, recipe, move, stats)
     told = replace(recipe, budget=Allotted({g.name: g for g in refined}, counts))
     layout = layout_for(model, task, batches[0]) if streamed is None else streamed.layout
-    done = Blocks()
+    done = done or Blocks()
     clock = _Clock()
 
     def act(part: Part, evidence: Mapping[tuple[str, Statistic], Tensor]) -> None:
@@ -148,9 +150,12 @@ def prune_blocks_(
         _, plan = recipe.structure.apply_(model, choice)
         done.plan += plan
         for name, mask in choice.keep.masks.items():
-            done.keep.put(name, mask)
+            if streamed is None:
+                done.keep.put(name, mask)
             if not hold and not recipe.structure.cuts:
-                done.masks.put(name, detach_mask_(model, name))
+                found = detach_mask_(model, name)
+                if streamed is None:
+                    done.masks.put(name, found)
         done.facts.append(facts | clock.lap())
 
     parts = parts_of(space, layout, stages=recipe.propagation == "stages")
