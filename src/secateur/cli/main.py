@@ -13,6 +13,7 @@ from .card import card
 from .claims import claims
 from .compare import compare
 from .energy import energy
+from .evaluate import evaluate
 from .export import export
 from .inspect import inspect
 from .methods import methods
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (prune, export, compare, report, inspect, energy, methods, card):
+for command in (prune, export, compare, report, inspect, evaluate, energy, methods, card):
     app.command(command.__name__)(command)
 app.command("run")(run_recipe)
 app.add_typer(analyze, name="analyze")

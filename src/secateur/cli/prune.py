@@ -41,6 +41,26 @@ def prune(
             '"sublayers" for their parts.',
         ),
     ] = None,
+    pattern: Annotated[str | None, typer.Option("--pattern", help="Short for --structure N:M, such as 2:4.")] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            "--calibrate",
+            help="Instead of a task, for language models: a text file, token ids (.npy), or "
+            "dataset:NAME:CONFIG:SPLIT:COLUMN.",
+        ),
+    ] = None,
+    windows: Annotated[int, typer.Option("--windows", help="How many windows of that text are looked at.")] = 128,
+    length: Annotated[
+        int | None, typer.Option("--length", help="Tokens in a window; by default the context, 2048 at most.")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory",
+            help="Prune a transformers folder from disk to disk, block by block, within so much memory: 8GiB.",
+        ),
+    ] = None,
     set: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the method, key=value; repeatable.")
     ] = None,
@@ -68,9 +88,33 @@ def prune(
     """
     from .output import print_json, progress
     from .settings import parse_settings
-    from .work import check_output, prune_and_save
+    from .work import check_output, prune_and_save, prune_larger
 
     check_output(output)
+    structure = structure or pattern
+    if memory is not None:
+        with progress():
+            done = prune_larger(
+                model=model,
+                method=method,
+                settings=parse_settings(set or []),
+                output=output,
+                sparsity=sparsity,
+                structure=structure,
+                memory=memory,
+                calibrate=calibrate,
+                windows=windows,
+                length=length,
+                seed=seed,
+                device=device,
+            )
+        if json:
+            print_json(done)
+        else:
+            from secateur.report.blocks import blocks_text
+
+            print(blocks_text(done["blocks"], done["bound"], done["folder"]))
+        return
     with progress():
         found = prune_and_save(
             model=model,
@@ -91,6 +135,9 @@ def prune(
             run=run,
             seed=seed,
             device=device,
+            calibrate=calibrate,
+            windows=windows,
+            length=length,
         )
     if json:
         print_json(found)

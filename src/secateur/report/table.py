@@ -13,6 +13,8 @@ from secateur.core.costs import Layer
 from secateur.engine.compare import Comparison
 from secateur.engine.families import Families, FamilyRow
 
+from .blocks import blocks_text
+
 COLUMNS = (
     "sparsity",
     "recovery",
@@ -200,6 +202,9 @@ def result_text(found: Mapping[str, Any]) -> str:
     if sparsity["skipped"]:
         reasons = _by_reason(sparsity["skipped"])
         lines += [f"{'' if k else 'skipped':<10} {reason}" for k, reason in enumerate(reasons)]
+    for told in found.get("history", ()):
+        if told.get("blocks"):
+            lines.append(blocks_text(told["blocks"]))
     if "folder" in found:
         lines.append(f"saved      {found['folder']} ({human(found['bytes_on_disk'])}B)")
     return "\n".join(lines)
