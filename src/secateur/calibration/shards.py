@@ -1,10 +1,10 @@
 """Checkpoints of transformers in shards: read tensor by tensor, written part by part."""
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,69 +28,67 @@ class Shards:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: dict[str, str] = {}
-        self._open: dict[str, Any] = {}
-        self._dtypes: dict[str, torch.dtype] = {}
+        self._told: dict[str, tuple[int, torch.dtype]] = {}
         if (folder / _INDEX).is_file():
-            for name, file in _index(folder / _INDEX).items():
-                self.files[name] = file
-            for file in sorted(set(self.files.values())):
-                found = set(self._handle(file).keys())
-                missing = [n for n, f in self.files.items() if f == file and n not in found]
-                if missing:
-                    raise self._broken(file, f"tensor {missing[0]!r} is not in it")
+            self.files = _index(folder / _INDEX)
         elif (folder / _SINGLE).is_file():
-            self.files = dict.fromkeys(self._handle(_SINGLE).keys(), _SINGLE)
+            self.files = dict.fromkeys(self._read_header(_SINGLE), _SINGLE)
         else:
             raise CheckpointError(
                 f"there is neither {_SINGLE} nor {_INDEX}",
                 where=str(folder),
                 mend="give a folder that transformers wrote: model.save_pretrained(folder)",
             )
+        for file in sorted(set(self.files.values())):
+            found = self._read_header(file)
+            missing = [n for n, f in self.files.items() if f == file and n not in found]
+            if missing:
+                raise self._broken(file, f"tensor {missing[0]!r} is not in it")
 
     def __contains__(self, name: object) -> bool:
         return name in self.files
 
     def __getitem__(self, name: str) -> Tensor:
+        """A copy in memory: the file is mapped for no longer than it takes, so that its pages do not pile up."""
         file = self.files[name]
         try:
-            tensor: Tensor = self._handle(file).get_tensor(name)
+            return read_tensor(self.folder / file, name)
         except (SafetensorError, OSError) as error:
             raise self._broken(file, str(error)) from error
-        return tensor
 
     def bytes_of(self, name: str) -> int:
         """How large a tensor is, without reading it."""
-        piece = self._handle(self.files[name]).get_slice(name)
-        count = 1
-        for n in piece.get_shape():
-            count *= n
-        return count * _width(piece.get_dtype())
+        return self._told[name][0]
 
     def dtype_of(self, name: str) -> torch.dtype:
         """In which type a tensor is stored, without reading it."""
-        if name not in self._dtypes:
-            piece = self._handle(self.files[name]).get_slice(name)
-            self._dtypes[name] = piece[tuple(slice(0, 1) for _ in piece.get_shape())].dtype
-        return self._dtypes[name]
+        return self._told[name][1]
 
-    def close(self) -> None:
-        """Let the files go."""
-        self._open.clear()
-
-    def _handle(self, file: str) -> Any:
-        if file not in self._open:
-            path = self.folder / file
-            if not path.is_file():
-                raise self._broken(file, "it is missing")
-            try:
-                self._open[file] = safe_open(path, framework="pt")
-            except (SafetensorError, OSError) as error:
-                raise self._broken(file, str(error)) from error
-        return self._open[file]
+    def _read_header(self, file: str) -> set[str]:
+        path = self.folder / file
+        if not path.is_file():
+            raise self._broken(file, "it is missing")
+        try:
+            with safe_open(path, framework="pt") as found:
+                for name in found.keys():
+                    piece = found.get_slice(name)
+                    shape = piece.get_shape()
+                    dtype = piece[tuple(slice(0, 1) for _ in shape)].dtype if shape else found.get_tensor(name).dtype
+                    self._told[name] = math.prod(shape) * dtype.itemsize, dtype
+                return set(found.keys())
+        except (SafetensorError, OSError) as error:
+            raise self._broken(file, str(error)) from error
 
     def _broken(self, file: str, why: str) -> CheckpointError:
         told = f"shard {file!r} cannot be read: {why}"
         return CheckpointError(told, where=str(self.folder), mend="fetch it again, or restore it from a copy")
+
+
+def read_tensor(file: Path, name: str) -> Tensor:
+    """A copy of one tensor of a file."""
+    with safe_open(file, framework="pt") as found:
+        tensor: Tensor = found.get_tensor(name)
+        return tensor.clone()
 
 
 class ShardWriter:
@@ -128,13 +126,11 @@ class ShardWriter:
     def read(self, part: str, name: str) -> Tensor:
         """A tensor of a part that was written."""
         try:
-            with safe_open(self.folder / f"{part}.safetensors", framework="pt") as found:
-                tensor: Tensor = found.get_tensor(name)
+            return read_tensor(self.folder / f"{part}.safetensors", name)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
                 f"what was written of {part!r} cannot be read: {error}", where=str(self.folder), mend="remove that file"
             ) from error
-        return tensor
 
     def index(self, parts: Iterable[str]) -> None:
         """Write which tensor lies in which shard, as transformers reads it."""
@@ -160,8 +156,3 @@ def _index(file: Path) -> dict[str, str]:
     if any(Path(place).name != place for place in named.values()):
         raise CheckpointError("a shard lies outside the folder", where=str(file), mend="restore it from a copy")
     return named
-
-
-def _width(dtype: str) -> int:
-    digits = "".join(c for c in dtype.partition("_")[0] if c.isdigit())
-    return max(int(digits or 8) // 8, 1)

@@ -121,12 +121,9 @@ def prune_folder(
     recipe = adapted(as_recipe(method, **settings), structure, None)
     _check(recipe)
     shards = Shards(source)
-    try:
-        job = _Job(source, shards, recipe, task.fork(seed), batches, seed, torch.device(device), dtype)
-        part = target.with_name(target.name + ".part")
-        done = job.prune_(part, sparsity, memory, method if isinstance(method, str) else None)
-    finally:
-        shards.close()
+    job = _Job(source, shards, recipe, task.fork(seed), batches, seed, torch.device(device), dtype)
+    part = target.with_name(target.name + ".part")
+    done = job.prune_(part, sparsity, memory, method if isinstance(method, str) else None)
     part.rename(target)
     done.folder = target
     return done
