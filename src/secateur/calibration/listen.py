@@ -61,13 +61,21 @@ class Ear:
         self._tokens = tokens
 
     def values(self) -> dict[Key, Tensor]:
-        """What was heard, put together over all processes. Keys of layers that never ran are missing."""
+        """What was heard, put together over all processes; asked once, for it is forgotten then.
+
+        Keys of layers that never ran are missing.
+        """
         self.next_batch()
-        found: dict[tuple[Statistic, int], Tensor] = {}
-        for (_, statistic), state in self._states.items():
-            if (statistic, id(state)) not in found:  # layers that share a state share its value
-                found[statistic, id(state)] = statistic.value(_of_all_processes(statistic, state))
-        return {key: found[key[1], id(state)] for key, state in self._states.items()}
+        sharing: dict[tuple[Statistic, int], list[Key]] = {}
+        for key, state in self._states.items():
+            sharing.setdefault((key[1], id(state)), []).append(key)
+        found: dict[Key, Tensor] = {}
+        for keys in sharing.values():  # layers that share a state share its value
+            value = keys[0][1].value(_of_all_processes(keys[0][1], self._states[keys[0]]))
+            for key in keys:
+                found[key] = value
+                del self._states[key]
+        return found
 
     def _hear(self, group: Group, view: View, inputs: Tensor, outputs: Tensor) -> None:
         made: Forward | None = None

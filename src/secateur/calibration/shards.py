@@ -70,12 +70,13 @@ class Shards:
             raise self._broken(file, "it is missing")
         try:
             with safe_open(path, framework="pt") as found:
-                for name in found.keys():
+                names = set(found.keys())
+                for name in names:
                     piece = found.get_slice(name)
                     shape = piece.get_shape()
                     dtype = piece[tuple(slice(0, 1) for _ in shape)].dtype if shape else found.get_tensor(name).dtype
                     self._told[name] = math.prod(shape) * dtype.itemsize, dtype
-                return set(found.keys())
+                return names
         except (SafetensorError, OSError) as error:
             raise self._broken(file, str(error)) from error
 

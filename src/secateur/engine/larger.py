@@ -51,7 +51,7 @@ from .tensors import write_atomically
 _log = logging.getLogger(__name__)
 _REPORT, _PROGRESS, _ACTIVATIONS = "pruning.json", "progress.json", "activations"
 _WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".h5", ".msgpack")
-_REST = 256 << 20
+_REST = 64 << 20
 _MOST_JSON = 64 << 20
 Evidence = dict[tuple[str, Statistic], Tensor]
 
@@ -283,8 +283,9 @@ class _Job:
             moments = max(
                 moments, sum(4 * n * n if squares else 8 * n for n in inputs) + 16 * max(inputs) ** 2 * squares
             )
-        # a block twice, for new values, and its masks; or a table that runs around blocks
-        working = max(2 * max(blocks.values()) + max(blocks.values()) // width + moments, rest)
+        # a block with its new values, masks, and as it is stored and written; or a table, mapped, copied and written
+        largest = max(blocks.values())
+        working = max(4 * largest + largest // width + moments, 3 * rest)
         flow = self._activations(width)
         if memory is None or working + flow <= memory:
             return working + flow, False
