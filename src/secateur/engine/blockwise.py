@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.calibration import Layout, Part, Residency, Stream, checked_layout, parts_of
+from secateur.calibration import checked_layout, parts_of
+from secateur.calibration.chain import Layout
+from secateur.calibration.stream import Part, Residency, Stream
 from secateur.core import (
     Budget,
     Choice,

@@ -14,17 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from secateur._version import __version__
-from secateur.calibration import (
-    Layout,
-    OnDisk,
-    Part,
-    Shards,
-    ShardWriter,
-    Stream,
-    checked_layout,
-    parts_of,
-    stored_names,
-)
+from secateur.calibration import checked_layout, parts_of, stored_names
+from secateur.calibration.chain import Layout
+from secateur.calibration.on_disk import OnDisk
+from secateur.calibration.shards import Shards, ShardWriter
+from secateur.calibration.stream import Part, Stream
 from secateur.core import (
     CheckpointError,
     InputGram,
