@@ -1,10 +1,15 @@
 """Pruning block by block: counts, order, what is refused, and that it equals the formula applied by hand."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 import transformers as tf
+from safetensors.torch import load_file
 from torch import nn
 
 import secateur as sc
@@ -177,3 +182,26 @@ def test_a_convolutional_network_goes_stage_by_stage():
     result = sc.prune(model, recipe, sparsity=0.5, task=goal)
     assert [b["block"] for b in result.history[0]["blocks"]][1:4] == ["layer1.0", "layer1.1", "layer1.2"]
     assert result.sparsity["sparsity"] == pytest.approx(0.5, abs=1e-3)
+
+
+def run_together(tmp_path, method, world):
+    driver, out = Path(__file__).parent / "gloo_driver.py", tmp_path / f"of-{world}"
+    command = [sys.executable, str(driver)]
+    paths = os.pathsep.join([str(driver.parent), *sys.path])
+    started = [
+        subprocess.Popen(
+            [*command, str(rank), str(world), str(tmp_path / f"store-{world}"), method, str(out)],
+            env=os.environ | {"PYTHONPATH": paths},
+        )
+        for rank in range(world)
+    ]
+    assert [process.wait(timeout=300) for process in started] == [0] * world
+    return [load_file(f"{out}-{rank}") for rank in range(world)]
+
+
+@pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
+def test_two_processes_give_the_masks_of_one(tmp_path, method):
+    (alone,), (one, two) = (run_together(tmp_path, method, world) for world in (1, 2))
+    for name, value in alone.items():
+        assert torch.equal(one[name], two[name]), name
+        assert torch.equal(one[name] == 0, value == 0), name

@@ -1,5 +1,6 @@
 """What the layers of a model hear while it runs, and the statistics that grow from it."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from secateur.core import Forward, Group, State, Statistic, SubjectError, owner_of
+from secateur.core import Forward, Group, NumericsError, State, Statistic, SubjectError, owner_of
 
 Key = tuple[str, Statistic]
 
@@ -66,6 +67,7 @@ class Ear:
         Keys of layers that never ran are missing.
         """
         self.next_batch()
+        _check_alike(f"{name} {statistic}" for name, statistic in self._states)
         sharing: dict[tuple[Statistic, int], list[Key]] = {}
         for key, state in self._states.items():
             sharing.setdefault((key[1], id(state)), []).append(key)
@@ -137,9 +139,29 @@ def token_mask(batch: Any) -> Tensor | None:
     return mask.bool() if told and not bool(mask.all()) else None  # type: ignore[union-attr]
 
 
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _check_alike(keys: Iterable[str]) -> None:
+    """Raise `NumericsError` on every process unless all of them heard the same layers."""
+    if not _together():
+        return
+    digest = hashlib.sha256("\n".join(keys).encode()).digest()[:8]
+    mine = torch.tensor([int.from_bytes(digest, "big") >> 1])
+    found = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(found, mine)
+    if any(not torch.equal(one, mine) for one in found):
+        raise NumericsError(
+            "layers ran in one process and not in another, so their statistics cannot be put together",
+            where=f"process {dist.get_rank()} of {dist.get_world_size()}",
+            mend="more calibration data for each process, or one process",
+        )
+
+
 def _of_all_processes(statistic: Statistic, state: State) -> State:
     """The states of all processes merged, in the order of their ranks."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if not _together():
         return state
     parts: list[dict[str, Tensor]] = [{} for _ in range(dist.get_world_size())]
     for name, tensor in state.items():

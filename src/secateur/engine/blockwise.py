@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from secateur.calibration import checked_layout, parts_of
@@ -161,12 +162,20 @@ def prune_blocks_(
         done.facts.append(facts | clock.lap())
 
     parts = parts_of(space, layout, stages=recipe.propagation == "stages")
+    batches = _mine(batches)
     if streamed is None:
         Stream(model, layout, task.call, batches).run(parts, needs, act, "pruned")
     else:
         stream = Stream(model, layout, task.call, batches, streamed.folder, streamed.residency, streamed.device)
         stream.run([p for p in parts if p.name not in streamed.finished], needs, streamed.acting(act), "pruned")
     return done
+
+
+def _mine(batches: Sequence[Any]) -> Sequence[Any]:
+    """This process's share of the batches; what is heard of all shares is put together."""
+    if not (dist.is_available() and dist.is_initialized()) or len(batches) < dist.get_world_size():
+        return batches
+    return batches[dist.get_rank() :: dist.get_world_size()]
 
 
 def layout_for(model: nn.Module, task: Task, batch: Any) -> Layout:
