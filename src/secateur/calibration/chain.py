@@ -6,13 +6,14 @@ are the stages of a convolutional network. Encoders and decoders are chains of t
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten
+from torch.utils.weak import WeakIdKeyDictionary
 
 from secateur.core import SubjectError
 from secateur.core.task import in_eval_mode
@@ -55,6 +56,14 @@ class Chain:
         return tuple(block.path for block in self.blocks)
 
 
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Stands for one tensor, which need not live on: what a whole model computes is not kept."""
+
+    shape: torch.Size
+    floating: bool
+
+
 @dataclass(eq=False)
 class _Call:
     path: str
@@ -65,8 +74,8 @@ class _Call:
     gives: TreeSpec | None = None
 
     @property
-    def first(self) -> Tensor | None:
-        return next((leaf for leaf in self.inputs if isinstance(leaf, Tensor)), None)
+    def first(self) -> _Seen | None:
+        return next((leaf for leaf in self.inputs if isinstance(leaf, _Seen)), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +123,8 @@ def layout_of(model: nn.Module, call: Any) -> Layout:
         order.setdefault(each.path, len(order))
         inputs.setdefault(each.path, tensors.setdefault(id(each.first), len(tensors)))
     found = [c for c in _chains(root, sizes, once) if sum(sizes[x.path] for x in c) > _LEAST * sizes[""]]
-    return Layout(tuple(Chain(tuple(_blocks(links))) for links in found), order, inputs)
+    given = _given(model, call, [link.path for links in found for link in links])
+    return Layout(tuple(Chain(tuple(_blocks(links, given))) for links in found), order, inputs)
 
 
 def _weight(module: nn.Module) -> int:
@@ -127,22 +137,52 @@ def _recorded(model: nn.Module, call: Any) -> _Call:
     """The calls of modules in one pass, nested as they ran."""
     root = _Call("", model, [])
     open_calls = [root]
-    handles = []
+    handles: list[Any] = []
+    known: Any = WeakIdKeyDictionary()
+
+    def seen(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf not in known:
+            known[leaf] = _Seen(leaf.shape, leaf.is_floating_point())
+        return known[leaf] if isinstance(leaf, Tensor) else leaf
+
     for path, module in model.named_modules():
         if not path:
             continue
 
         def enter(module: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
-            made = _Call(path, module, tree_flatten((args, kwargs))[0])
+            made = _Call(path, module, [seen(leaf) for leaf in tree_flatten((args, kwargs))[0]])
             open_calls[-1].inside.append(made)
             open_calls.append(made)
 
         def leave(_: nn.Module, __: Any, ___: Any, given: Any) -> None:
             made = open_calls.pop()
-            made.outputs, made.gives = tree_flatten(given)
+            leaves, made.gives = tree_flatten(given)
+            made.outputs = [seen(leaf) for leaf in leaves]
 
         handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
         handles.append(module.register_forward_hook(leave, with_kwargs=True))
+    _run(model, call, handles)
+    return root
+
+
+def _given(model: nn.Module, call: Any, paths: Iterable[str]) -> dict[str, list[Any]]:
+    """What modules are given in a pass, flat."""
+    found: dict[str, list[Any]] = {}
+    handles: list[Any] = []
+    for path in paths:
+
+        def enter(_: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
+            leaves = tree_flatten((args, kwargs))[0]
+            first = next((leaf for leaf in leaves if isinstance(leaf, Tensor)), None)
+            found[path] = [None if leaf is first else leaf for leaf in leaves]
+
+        handles.append(model.get_submodule(path).register_forward_pre_hook(enter, with_kwargs=True))
+    _run(model, call, handles)
+    return found
+
+
+def _run(model: nn.Module, call: Any, handles: list[Any]) -> None:
+    """Run the model and remove the hooks."""
     try:
         with torch.no_grad(), in_eval_mode(model), without_cache(model):
             call(model)
@@ -155,7 +195,6 @@ def _recorded(model: nn.Module, call: Any) -> _Call:
     finally:
         for handle in handles:
             handle.remove()
-    return root
 
 
 def _walk(call: _Call) -> Iterator[_Call]:
@@ -186,7 +225,7 @@ def _chains(call: _Call, sizes: dict[str, int], once: set[str]) -> list[list[_Ca
 
 def _is_table(call: _Call) -> bool:
     """Whether it looks things up, as embeddings do."""
-    looks = call.first is not None and not call.first.is_floating_point() and not call.inside
+    looks = call.first is not None and not call.first.floating and not call.inside
     return looks or isinstance(call.module, _TABLES)
 
 
@@ -209,9 +248,9 @@ def _follows(call: _Call, before: _Call) -> bool:
 
 def _takes(call: _Call, run: list[_Call]) -> bool:
     """Whether it takes what an earlier call gave and the last one did not pass on."""
-    earlier = [given for c in run[:-1] for given in c.outputs if isinstance(given, Tensor)]
-    passed = [given for given in run[-1].outputs if isinstance(given, Tensor)]
-    mine = [leaf for leaf in call.inputs if isinstance(leaf, Tensor) and not any(leaf is given for given in passed)]
+    earlier = [given for c in run[:-1] for given in c.outputs if isinstance(given, _Seen)]
+    passed = [given for given in run[-1].outputs if isinstance(given, _Seen)]
+    mine = [leaf for leaf in call.inputs if isinstance(leaf, _Seen) and not any(leaf is given for given in passed)]
     return any(leaf is given for leaf in mine for given in earlier)
 
 
@@ -230,27 +269,24 @@ def _same(some: list[Any], others: list[Any]) -> bool:
 
 def _trimmed(links: list[_Call], sizes: dict[str, int]) -> list[_Call]:
     """Without tables of embeddings at the beginning and without what has no parameters at either end."""
-    while links and (not sizes[links[0].path] or links[0].first is None or not links[0].first.is_floating_point()):
+    while links and (not sizes[links[0].path] or links[0].first is None or not links[0].first.floating):
         links = links[1:]
     while links and not sizes[links[-1].path]:
         links = links[:-1]
     return links
 
 
-def _blocks(links: list[_Call]) -> Iterator[Block]:
+def _blocks(links: list[_Call], given: Mapping[str, list[Any]]) -> Iterator[Block]:
     before: _Call | None = None
     for link in links:
         carried = {}
         for place, leaf in enumerate(link.inputs if before is not None else ()):
             assert before is not None
-            found = next((k for k, o in enumerate(before.outputs) if o is leaf and isinstance(o, Tensor)), None)
+            found = next((k for k, o in enumerate(before.outputs) if o is leaf and isinstance(o, _Seen)), None)
             if found is not None:
                 carried[place] = found
         assert link.gives is not None
-        leaves = tuple(leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in link.outputs)
-        given = tuple(
-            None if place in carried or (before is None and leaf is link.first) else leaf
-            for place, leaf in enumerate(link.inputs)
-        )
-        yield Block(link.path, carried, link.gives, leaves, given)
+        leaves = tuple(leaf.shape if isinstance(leaf, _Seen) else leaf for leaf in link.outputs)
+        outside = tuple(None if place in carried else leaf for place, leaf in enumerate(given[link.path]))
+        yield Block(link.path, carried, link.gives, leaves, outside)
         before = link
