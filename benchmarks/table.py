@@ -44,6 +44,8 @@ def rows(name: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
             return _accuracy_rows(figures["means"])
         case "latency":
             return _latency_rows(figures)
+        case "larger":
+            return _larger_rows(figures)
         case "coverage":
             return _coverage_rows(figures["summary"])
         case "keepsets":
@@ -150,6 +152,16 @@ def _accuracy_rows(means: dict[str, dict[str, Any]]) -> list[tuple[str, str, str
         net, _, contender = key.partition("/")
         told = m.get("error") or f"{m['cut']:.1%} as cut, {m['tuned']:.1%} after 60 steps, {m['macs']:.1%} of the MACs"
         found.append((f"accuracy, {net}: {contender}", told, ""))
+    return found
+
+
+def _larger_rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
+    found = []
+    for name, f in figures.items():
+        above = f["peak_mib"] - f["imports_mib"]
+        told = f"{f['peak_mib']:.0f} MiB at most ({above:.0f} above the libraries), {f['cpu_s']:.0f} s of processor"
+        what = f"{f['params'] / 1e9:.1f} billion parameters" if "params" in f else name
+        found.append((f"from disk to disk, wanda, {what}", told, "≤ 6144 MiB" if "params" in f else "flat"))
     return found
 
 

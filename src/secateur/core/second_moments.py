@@ -3,12 +3,13 @@
 from math import prod
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from .errors import NumericsError
 from .input_stats import InputGram
-from .space import Group, Member
+from .keep import Keep
+from .space import Group, Member, Space
 from .stats import Statistic, Stats
 
 
@@ -44,6 +45,19 @@ def along_inputs(group: Group, each: Shaped[Tensor, " in"]) -> Tensor:
 def reads(member: Member, stats: Stats, of: Statistic = InputGram()) -> bool:
     """Whether a member's dimension only reads units, in a layer whose inputs were seen."""
     return member.roles == {"consumer"} and (member.group.name, of) in stats.values
+
+
+def lost_positions(
+    space: Space, keep: Keep, stats: Stats, of: Statistic = InputGram()
+) -> dict[str, tuple[Member, Bool[Tensor, " positions"]]]:
+    """Which positions of the layers that read units go, by the name of the member's slices; layers seen alone."""
+    gone: dict[str, tuple[Member, Tensor]] = {}
+    for group in space:
+        for m in group.members:
+            if reads(m, stats, of):
+                _, positions = gone.setdefault(m.group.name, (m, torch.zeros(m.group.size, dtype=torch.bool)))
+                positions[m.index[~keep[group.name].cpu()].flatten()] = True
+    return {name: (m, positions) for name, (m, positions) in gone.items() if positions.any()}
 
 
 def width_of(member: Member) -> int:

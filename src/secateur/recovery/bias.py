@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.core import Healing, InputMoments, Keep, Member, Recovery, Space, Stats, Task
-from secateur.core.second_moments import as_matrix, reads, width_of
+from secateur.core.second_moments import as_matrix, lost_positions, width_of
 
 from .values import Values
 
@@ -41,16 +41,9 @@ class BiasCompensation(Recovery):
         return Healing()
 
     def repaired(self, space: Space, keep: Keep, stats: Stats) -> Mapping[str, Tensor]:
-        gone: dict[str, tuple[Member, Tensor]] = {}
-        for group in space:
-            for m in group.members:
-                if reads(m, stats, InputMoments()):
-                    _, positions = gone.setdefault(m.group.name, (m, torch.zeros(m.group.size, dtype=torch.bool)))
-                    positions[m.index[~keep[group.name].cpu()].flatten()] = True
         new = Values()
-        for m, positions in gone.values():
-            if positions.any():
-                _compensate(m, positions, stats, new)
+        for m, positions in lost_positions(space, keep, stats, InputMoments()).values():
+            _compensate(m, positions, stats, new)
         return new.told()
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from secateur.core import Group, Healing, InputGram, Keep, Recovery, Space, Stats, Task
-from secateur.core.second_moments import as_matrix, as_tensor, damped_inverse, reads
+from secateur.core.second_moments import as_matrix, as_tensor, damped_inverse, lost_positions
 
 
 def refitted(
@@ -42,13 +42,8 @@ class ObsUpdate(Recovery):
         return Healing()
 
     def repaired(self, space: Space, keep: Keep, stats: Stats) -> Mapping[str, Tensor]:
-        gone: dict[str, tuple[Group, Tensor]] = {}
-        for group in space:
-            for m in group.members:
-                if reads(m, stats):
-                    _, positions = gone.setdefault(m.group.name, (m.group, torch.zeros(m.group.size, dtype=torch.bool)))
-                    positions[m.index[~keep[group.name].cpu()].flatten()] = True
-        return {name: self._refitted(slices, stats, p) for name, (slices, p) in gone.items() if p.any()}
+        found = lost_positions(space, keep, stats)
+        return {name: self._refitted(m.group, stats, gone) for name, (m, gone) in found.items()}
 
     def _refitted(self, slices: Group, stats: Stats, gone: Tensor) -> Tensor:
         gram = stats[slices, InputGram()]
