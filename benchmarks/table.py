@@ -44,6 +44,16 @@ def rows(name: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
             return _accuracy_rows(figures["means"])
         case "latency":
             return _latency_rows(figures)
+        case "oneshot":
+            targets = {"wanda 50 %": "≤ 1.85", "sparsegpt 50 %": "≤ 2.8", "sparsegpt 2:4": "≤ 2.8"}
+            return [
+                (
+                    f"one-shot, {name}",
+                    f"{f['cpu_per_forward']:.2f} x a dense forward, error {f['error']:.4f}, {f['peak_mib']:.0f} MiB",
+                    "≤ 1.15" if "dense" in name else "" if "llm" in name else targets[name.partition(",")[0]],
+                )
+                for name, f in figures.items()
+            ]
         case "larger":
             return _larger_rows(figures)
         case "coverage":

@@ -1,0 +1,202 @@
+"""One-shot pruning of a language model, against llm-compressor 0.14: processor time, error, memory.
+
+A Llama of 32.5 million parameters (8 blocks, width 512, random weights with norms of heavy tails, as trained models
+have them) is calibrated on 64 windows of 256 tokens, one at a time. Each side prunes in a process of its own. Its
+processor time is divided by that of one dense forward of the same windows in the same process, which cancels the
+machine; the error is the mean relative squared one of the linear layers' outputs on other, dense inputs; memory is the
+high-water mark above the loaded model. The peer comes from PYTHONPATH; without it ours is measured alone.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness import parser, tell
+
+WINDOWS, LENGTH, VOCABULARY, WIDTH = 64, 256, 8192, 512
+CASES = (("wanda", ""), ("sparsegpt", ""), ("sparsegpt", "2:4"))
+SIDES = ("secateur", "secateur, dense propagation", "llmcompressor")
+
+
+def main() -> None:
+    """The command line."""
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, default=1, help="of all sides; medians are told")
+    options.add_argument(
+        "--measure", nargs=3, metavar=("SIDE", "METHOD", "PATTERN"), help="used by the benchmark itself"
+    )
+    given = options.parse_args()
+    torch.set_num_threads(1)
+    if given.measure:
+        print(json.dumps(measure(*given.measure)))
+        return
+    sides = [s for s in SIDES if s != "llmcompressor" or importlib.util.find_spec("llmcompressor")]
+    figures: dict[str, Any] = {}
+    for method, pattern in CASES:
+        for side in sides:
+            if "dense" in side and (method, pattern) != ("wanda", ""):
+                continue
+            runs = [_forked(side, method, pattern) for _ in range(given.rounds)]
+            runs.sort(key=lambda run: run["cpu_per_forward"])
+            figures[f"{method} {pattern or '50 %'}, {side}"] = runs[len(runs) // 2]
+            print(f"{method} {pattern} {side}: {runs[len(runs) // 2]}", file=sys.stderr, flush=True)
+    tell("oneshot", figures, given.json)
+
+
+def _forked(side: str, method: str, pattern: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, __file__, "--measure", side, method, pattern], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(side: str, method: str, pattern: str) -> dict[str, Any]:
+    """One side, in this process."""
+    model, windows, held = model_and_windows()
+    dense = {n: m.weight.detach().clone() for n, m in linears(model).items()}
+    inputs = _inputs(model, held)
+    with torch.no_grad():
+        model(input_ids=windows[:1])
+        start = time.process_time()
+        for window in windows[:16]:
+            model(input_ids=window[None])
+        forward = (time.process_time() - start) * len(windows) / 16
+    watch = _Watch()
+    start = time.process_time()
+    model = _pruned(side, model, windows, method, pattern)
+    cpu = time.process_time() - start
+    peak = watch.stop()
+    errors = []
+    for name, module in linears(model).items():
+        x, W = inputs[name], dense[name]
+        y = x @ W.T
+        errors.append(float((y - x @ module.weight.detach().T).square().sum() / y.square().sum()))
+    zeros = sum(int((m.weight == 0).sum()) for m in linears(model).values())
+    return {
+        "cpu_per_forward": cpu / forward,
+        "error": sum(errors) / len(errors),
+        "sparsity": zeros / sum(w.numel() for w in dense.values()),
+        "peak_mib": peak,
+    }
+
+
+def model_and_windows() -> tuple[nn.Module, Tensor, Tensor]:
+    """The model, the calibration windows, and others to measure on."""
+    import transformers
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": WIDTH, "intermediate_size": 3 * WIDTH, "num_hidden_layers": 8, "num_attention_heads": 8}
+    config = transformers.LlamaConfig(vocab_size=VOCABULARY, num_key_value_heads=2, **shape)
+    model = transformers.LlamaForCausalLM(config).eval()
+    rng = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for block in model.model.layers:
+            for norm in (block.input_layernorm, block.post_attention_layernorm):
+                norm.weight.copy_(torch.exp(0.8 * torch.randn(WIDTH, generator=rng)))
+    with tempfile.TemporaryDirectory() as folder:  # the peer wants a model that came from somewhere
+        model.save_pretrained(folder)
+        model = transformers.LlamaForCausalLM.from_pretrained(folder).eval()
+    return (
+        model,
+        torch.randint(VOCABULARY, (WINDOWS, LENGTH), generator=rng),
+        torch.randint(VOCABULARY, (4, LENGTH), generator=rng),
+    )
+
+
+def linears(model: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers of the blocks."""
+    return {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and ".layers." in n}
+
+
+@torch.no_grad()
+def _inputs(model: nn.Module, windows: Tensor) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    hooks = [
+        m.register_forward_pre_hook(lambda _, given, n=n: found.__setitem__(n, given[0].flatten(0, -2)))
+        for n, m in linears(model).items()
+    ]
+    model(input_ids=windows)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _pruned(side: str, model: nn.Module, windows: Tensor, method: str, pattern: str) -> nn.Module:
+    if side == "llmcompressor":
+        return _by_peer(model, windows, method, pattern)
+    import secateur as sc
+    from secateur.tasks.language import Windows, language_task
+
+    task = language_task(Windows(windows.flatten(), LENGTH), Windows(windows[0], LENGTH), "ids", batch_size=1)
+    asked: dict[str, Any] = {"structure": pattern} if pattern else {"sparsity": 0.5}
+    asked |= {"propagation": "whole"} if "dense" in side else {}
+    found: nn.Module = sc.prune(model, method, task=task, batches=len(windows), **asked).subject
+    return found
+
+
+def _by_peer(model: nn.Module, windows: Tensor, method: str, pattern: str) -> nn.Module:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from llmcompressor import oneshot
+    from llmcompressor.modifiers.pruning import SparseGPTModifier, WandaPruningModifier
+    from tokenizers import Tokenizer, models
+    from torch.utils.data import DataLoader
+    from transformers import PreTrainedTokenizerFast, default_data_collator
+
+    kind = {"wanda": WandaPruningModifier, "sparsegpt": SparseGPTModifier}[method]
+    recipe = kind(sparsity=0.5, mask_structure=pattern or "0:0", targets=["Linear"], ignore=["re:.*lm_head"])
+    words = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    rows = [{"input_ids": w, "attention_mask": torch.ones_like(w)} for w in windows]
+    oneshot(
+        model=model,
+        tokenizer=PreTrainedTokenizerFast(tokenizer_object=words),
+        dataset=DataLoader(rows, batch_size=1, collate_fn=default_data_collator),
+        recipe=recipe,
+        max_seq_length=LENGTH,
+        num_calibration_samples=len(windows),
+        shuffle_calibration_samples=False,
+        pipeline="sequential",
+    )
+    return model
+
+
+class _Watch:
+    """The high-water mark of memory above what there was, looked at every few milliseconds."""
+
+    def __init__(self) -> None:
+        self._before = self._peak = _resident()
+        self._on = True
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while self._on:
+            self._peak = max(self._peak, _resident())
+            time.sleep(0.02)
+
+    def stop(self) -> float:
+        """MiB above the beginning."""
+        self._on = False
+        self._thread.join()
+        return self._peak - self._before
+
+
+def _resident() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+if __name__ == "__main__":
+    main()
