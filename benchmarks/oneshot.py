@@ -25,6 +25,7 @@ from harness import parser, tell
 
 WINDOWS, LENGTH, VOCABULARY, WIDTH = 64, 256, 8192, 512
 CASES = (("wanda", ""), ("sparsegpt", ""), ("sparsegpt", "2:4"))
+_PLACE = tempfile.TemporaryDirectory()
 SIDES = ("secateur", "secateur, dense propagation", "llmcompressor")
 
 
@@ -106,9 +107,8 @@ def model_and_windows() -> tuple[nn.Module, Tensor, Tensor]:
         for block in model.model.layers:
             for norm in (block.input_layernorm, block.post_attention_layernorm):
                 norm.weight.copy_(torch.exp(0.8 * torch.randn(WIDTH, generator=rng)))
-    with tempfile.TemporaryDirectory() as folder:  # the peer wants a model that came from somewhere
-        model.save_pretrained(folder)
-        model = transformers.LlamaForCausalLM.from_pretrained(folder).eval()
+    model.save_pretrained(_PLACE.name)  # the peer wants a model that came from somewhere, and looks there again
+    model = transformers.LlamaForCausalLM.from_pretrained(_PLACE.name).eval()
     return (
         model,
         torch.randint(VOCABULARY, (WINDOWS, LENGTH), generator=rng),
