@@ -11,9 +11,10 @@ from safetensors.torch import load, load_file, save, save_file
 from torch import nn
 
 import secateur as sc
+from secateur.core.packed import pack_bits, unpack_bits
 from secateur.engine import manifest as manifest_module
 from secateur.engine.reading import TensorFile, read_tensors
-from secateur.engine.tensors import aligned, pack_bits, unpack_bits
+from secateur.engine.tensors import aligned
 
 TYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool]
 

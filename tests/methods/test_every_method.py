@@ -16,6 +16,7 @@ LAYERS = [m for m in CUTS if isinstance(registry.get(m).recipe().structure, sc.s
 SUBLAYERS = [m for m in LAYERS if registry.get(m).recipe().structure.kinds == ("sublayers",)]
 CHANNELS = [m for m in CUTS if m not in LAYERS]
 MASKS = [m for m in METHODS if m not in CUTS]
+BY_ROWS = {"wanda", "owl"}
 SPARSITY = 0.6
 
 
@@ -115,12 +116,18 @@ shortening = pytest.mark.parametrize("method", [m for m in LAYERS if m not in SU
 thinning = pytest.mark.parametrize("method", SUBLAYERS, indirect=True)
 
 
+def rounding(method, result):
+    """How far a whole count may be from the share asked for: methods by rows round in each row, half a unit at most."""
+    return sum(len(mask) for mask in result.keep.masks.values()) / 2 if method in BY_ROWS else 0
+
+
 def test_the_sparsity_is_exactly_what_was_asked(method):
     result = run(method)
     sizes = {n: m.numel() for n, m in result.keep.masks.items()}
     per_group = sum(sc.core.kept_count(SPARSITY, n) for n in sizes.values())
     whole = sc.core.kept_count(SPARSITY, sum(sizes.values()))
-    assert sum(result.keep.counts.values()) in {per_group, whole}
+    kept = sum(result.keep.counts.values())
+    assert kept in {per_group, whole} or abs(kept - whole) <= rounding(method, result)
     assert result.sparsity["kept"] == sum(result.keep.counts.values())
 
 
@@ -233,7 +240,7 @@ def test_bfloat16_models_stay_bfloat16(method):
     goal = sc.Task(**{**vars(goal), "call": cast, "model": lambda: kind(method)().bfloat16()})
     result = sc.prune(net(method, torch.bfloat16), method, sparsity=SPARSITY, task=goal)
     assert {p.dtype for p in result.subject.parameters()} == {torch.bfloat16}
-    unit = 1 / sum(m.numel() for m in result.keep.masks.values())
+    unit = max(1, rounding(method, result)) / sum(m.numel() for m in result.keep.masks.values())
     assert result.sparsity["sparsity"] == pytest.approx(SPARSITY, abs=max(0.01, unit))
 
 
@@ -243,9 +250,13 @@ def test_scores_leave_the_model_untouched(method):
     before = copy.deepcopy(model.state_dict())
     x, _ = next(iter(task().batches()))
     space = recipe.structure.seeing(lambda seen: seen(x)).find(model)
-    values = sc.calibration.collect(model, space.leaves(), recipe.score.needs, task(), task().batches())
+    judge = recipe.score or recipe.solve
+    values = sc.calibration.collect(model, space.leaves(), judge.needs, task(), task().batches())
     for group in space:
-        sc.scores.of_units(recipe.score)(group, sc.core.Stats(values))
+        if recipe.score is None:
+            judge(group, sc.core.Stats(values), group.size // 2)
+        else:
+            sc.scores.of_units(judge)(group, sc.core.Stats(values))
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert model.training and all(p.grad is None for p in model.parameters())
 

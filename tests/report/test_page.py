@@ -80,7 +80,7 @@ def test_overlap_of_the_page_is_that_of_the_loaded_keeps(comparison):
 def _flat(folder):
     from safetensors.torch import load_file
 
-    from secateur.engine.tensors import unpack_bits
+    from secateur.core.packed import unpack_bits
 
     keep = json.loads((folder / "secateur.json").read_text())["keep"]
     stored = load_file(folder / "model.safetensors")

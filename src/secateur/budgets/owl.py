@@ -22,6 +22,8 @@ from secateur.core import (
 )
 from secateur.core.second_moments import along_inputs
 
+from .uniform import by_rows
+
 _MOST = 0.99
 
 
@@ -107,7 +109,7 @@ class OWL(Budget):
     def _laned(self, group: Group, density: float) -> Group:
         if group.exact is not None:
             return replace(group, exact=min(max(round(density * group.lane), 1), group.lane))
-        return replace(group, lanes=group.shape[0]) if self.per == "row" else group
+        return by_rows(group) if self.per == "row" else group
 
     def digest(self, groups: Space, evidence: Stats) -> Mapping[tuple[str, Statistic], Tensor]:
         share = torch.tensor(self._outliers(list(groups), evidence), dtype=torch.float64)

@@ -37,9 +37,15 @@ class Uniform(Budget):
 
     def allocate(self, space: Space, evidence: Stats, target: Target) -> tuple[Space, Counts]:
         if self.per == "row":
-            rows = [g if g.exact is not None else replace(g, lanes=g.shape[0]) for g in space]
-            space = Space(tuple(rows), space.skipped)
+            space = Space(tuple(map(by_rows, space)), space.skipped)
         return space, {g.name: fit_count(g, kept) for g, kept in _stays(space, evidence.sizes, target)}
+
+
+def by_rows(group: Group) -> Group:
+    """The group with a lane for each row, over which its floor is shared out; N:M has lanes of its own."""
+    if group.exact is not None:
+        return group
+    return replace(group, lanes=group.shape[0], floor=math.ceil(group.floor / group.shape[0]))
 
 
 def _stays(space: Space, sizes: Mapping[str, int], target: Target) -> Iterator[tuple[Group, int]]:

@@ -223,18 +223,18 @@ class DecisionMaker:
         evidence = self._collect(space, (*needs, *getattr(budget, "needs", ())))
         trial = self._trial(structure)
         stats = Stats(evidence, keep=before, sizes=self.sizes, seed=self._seed, step=step, trial=trial)
-        move, wanted = self._of_what_is_left(move, space), self._wanted(move, space)
+        left, wanted = self._of_what_is_left(move, space), self._wanted(move, space)
         facts: dict[str, Any] = {}
         if stepwise:
             batches = list(self._batches_for(judge.needs))
             found = prune_blocks_(
-                self.original, self.recipe, move, space, stats, self._goal, batches, wanted, hold=self._hold
+                self.original, self.recipe, left, space, stats, self._goal, batches, wanted, hold=self._hold
             )
             choice, plan, facts = Choice(Keep(found.keep)), found.plan, {"blocks": found.facts}
             self.masks = found.masks
         else:
             with torch.no_grad():
-                choice = decided(space, self.recipe, move, stats, wanted)
+                choice = decided(space, self.recipe, left, stats, wanted)
             self.subject, plan = structure.apply_(self.original, choice)
         self.plan += plan
         self.keep = self._together(choice.keep)

@@ -15,7 +15,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from secateur.core import Choice, Group, InputGram, InputTokens, Keep, RecipeError, Solve, Stats, TopK, count
+from secateur.core import (
+    Choice,
+    Group,
+    InputGram,
+    InputTokens,
+    Keep,
+    NumericsError,
+    RecipeError,
+    Solve,
+    Stats,
+    TopK,
+    count,
+)
 from secateur.core.second_moments import along_inputs
 from secateur.core.spd import damped_factor
 
@@ -137,6 +149,10 @@ class SparseGPT(Solve):
                 mend=f"block={max(self.block // group.lane, 1) * group.lane}",
             )
         gram, W = stats[group, InputGram(precise=False)], group.weight.float()
+        if not bool(W.isfinite().all()):
+            raise NumericsError(
+                "weights are NaN or infinite", where=f"tensor {group.name!r}", mend="repair or reload the weights"
+            )
         tokens = int(stats[group, InputTokens()])
         if tokens < len(gram):
             _log.warning("%s: rank-deficient Hessian: rank %d of %d at most", group.name, tokens, len(gram))
