@@ -71,12 +71,14 @@ def test_wanda_is_the_formula_applied_block_by_block():
         assert torch.equal(mine, his), name
 
 
-def test_every_block_is_told_of():
-    result = sc.prune(llama(), "wanda", sparsity=0.5, task=task())
+@pytest.mark.parametrize("method, repairs", [("wanda", False), ("sparsegpt", True)])
+def test_every_block_is_told_of(method, repairs):
+    result = sc.prune(llama(), method, sparsity=0.5, task=task())
     blocks = result.history[0]["blocks"]
     assert [b["block"] for b in blocks] == [f"model.layers.{i}" for i in range(3)]
     for told in blocks:
         assert told["kept"] * 2 == told["units"] and 0 < told["error"] < 1
+        assert told["error"] < told["error_before"] if repairs else told["error"] == told["error_before"]
         assert {"wall_s", "cpu_s", "peak_mib"} <= told.keys()
 
 

@@ -88,21 +88,107 @@ def test_what_is_no_size_is_refused():
         bytes_of("much")
 
 
+def ended(*arguments):
+    return subprocess.run([sys.executable, "-m", "secateur", *map(str, arguments)], capture_output=True, text=True)
+
+
 def run(*arguments):
-    done = subprocess.run([sys.executable, "-m", "secateur", *map(str, arguments)], capture_output=True, text=True)
+    done = ended(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_the_command_line_prunes_and_measures_in_memory_and_from_disk_to_disk(ids, tmp_path):
+@pytest.fixture
+def dense(tmp_path):
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = tf.LlamaConfig(vocab_size=64, max_position_embeddings=32, **shape, bos_token_id=1, eos_token_id=2)
     tf.LlamaForCausalLM(config).save_pretrained(tmp_path / "dense")
+    return tmp_path / "dense"
+
+
+@pytest.fixture
+def speaking(dense):
+    """The model with a tokenizer of single words beside it."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = Tokenizer(models.WordLevel({f"w{i:02}": i for i in range(64)}, unk_token="w00"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tf.PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w63").save_pretrained(dense)
+    return dense
+
+
+@pytest.fixture
+def text():
+    numbers = np.random.default_rng(0).integers(0, 64, 600)
+    return " ".join(f"w{i:02}" for i in numbers)
+
+
+def test_the_command_line_prunes_and_measures_in_memory_and_from_disk_to_disk(ids, dense, tmp_path):
     asked = ["--method", "wanda", "--pattern", "2:4", "--calibrate", ids, "--windows", 4]
-    told = run("prune", tmp_path / "dense", *asked, "-o", tmp_path / "a")
+    told = run("prune", dense, *asked, "-o", tmp_path / "a")
     assert "model.layers.1" in told and "repaired" in told
-    told = run("prune", tmp_path / "dense", *asked, "-o", tmp_path / "b", "--memory", "1GiB", "--json")
+    told = run("prune", dense, *asked, "-o", tmp_path / "b", "--memory", "1GiB", "--json")
     assert json.loads(told)["sparsity"] == 0.5
     a, b = (run("evaluate", tmp_path / f, "--perplexity", ids, "--json") for f in "ab")
     assert json.loads(a)["perplexity"] == json.loads(b)["perplexity"]
+
+
+@pytest.mark.parametrize(
+    "flags, why",
+    [
+        (["--pattern", "2:4", "--structure", "weights"], "--structure does not go with --pattern"),
+        (["--calibrate", "x", "--task", "builtin:digits"], "--task does not go with --calibrate"),
+        (["--memory", "1GiB", "--heal", "1"], "--heal does not go with --memory"),
+        (["--memory", "1GiB", "--input", "1,4"], "--input does not go with --memory"),
+    ],
+)
+def test_flags_that_would_be_ignored_are_refused(dense, tmp_path, flags, why):
+    done = ended("prune", dense, "-m", "wanda", "-s", "0.5", *flags, "-o", tmp_path / "out")
+    assert done.returncode == 2 and why in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_not_there_is_called_that(tmp_path):
+    done = ended("evaluate", f"{tmp_path}/nowhere/", "--perplexity", "x")
+    assert done.returncode == 2 and "there is no" in done.stderr and "nowhere" in done.stderr
+
+
+def test_the_tokenizer_goes_along_and_a_datasets_text_is_read(speaking, text, tmp_path):
+    pytest.importorskip("datasets")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "train.txt").write_text(text)
+    named = f"dataset:{tmp_path / 'texts'}"
+    run("prune", speaking, "-m", "wanda", "-s", "0.5", "--calibrate", named, "--windows", 4, "-o", tmp_path / "out")
+    found = json.loads(run("evaluate", tmp_path / "out", "--perplexity", named, "--json"))
+    assert found["tokens"] == 600 // 32 * 32
+
+
+def test_the_evaluation_harness_runs_a_pruned_model(speaking, tmp_path):
+    pytest.importorskip("lm_eval")
+    rows = [{"q": "w01 w02 w03", "choices": ["w04", "w05"], "a": 0}]
+    rows += [{"q": "w07 w08", "choices": ["w09", "w01"], "a": 1}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
+    asked = {
+        "task": "words",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "rows.jsonl")}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{q}}",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "a",
+        "metric_list": [{"metric": "acc"}],
+    }
+    (tmp_path / "words.yaml").write_text(json.dumps(asked))
+    told = run("evaluate", speaking, "--lm-eval", tmp_path / "words.yaml")
+    mine = tf.AutoModelForCausalLM.from_pretrained(speaking).eval()
+    right = 0
+    for row in rows:
+        scores = []
+        for choice in row["choices"]:
+            tokens = [int(w[1:]) for w in f"{row['q']} {choice}".split()]
+            with torch.no_grad():
+                scores.append(float(mine(torch.tensor([tokens[:-1]])).logits[0, -1].log_softmax(-1)[tokens[-1]]))
+        right += scores.index(max(scores)) == row["a"]
+    assert f"words, acc: {right / 2:.4f}" in told

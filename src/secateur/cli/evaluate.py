@@ -44,5 +44,15 @@ def evaluate(
     if json:
         print_json(found)
         return
-    for name, value in found.items():
-        print(f"{name:12} {value:.4f}" if isinstance(value, float) else f"{name:12} {value}")
+    for name in ("perplexity", "windows", "length", "tokens"):
+        if name in found:
+            print(f"{name:12} {found[name]:.4f}" if name == "perplexity" else f"{name:12} {found[name]}")
+    for name, measured in found.get("results", {}).items():
+        for metric, value in measured.items():
+            error = measured.get(metric.replace(",", "_stderr,"))
+            if isinstance(value, float) and "_stderr" not in metric:
+                print(f"{name}, {metric.partition(',')[0]}: {value:.4f}" + _spread(error))
+
+
+def _spread(error: object) -> str:
+    return f" ± {error:.4f} (standard error)" if isinstance(error, float) else ""

@@ -88,60 +88,37 @@ def prune(
     """
     from .output import print_json, progress
     from .settings import parse_settings
-    from .work import check_output, prune_and_save, prune_larger
+    from .work import check_apart, check_output, prune_and_save, prune_larger
 
     check_output(output)
-    structure = structure or pattern
-    if memory is not None:
-        with progress():
-            done = prune_larger(
-                model=model,
-                method=method,
-                settings=parse_settings(set or []),
-                output=output,
-                sparsity=sparsity,
-                structure=structure,
-                memory=memory,
-                calibrate=calibrate,
-                windows=windows,
-                length=length,
-                seed=seed,
-                device=device,
-            )
-        if json:
-            print_json(done)
-        else:
-            from secateur.report.blocks import blocks_text
-
-            print(blocks_text(done["blocks"], done["bound"], done["folder"]))
-        return
+    check_apart({"--pattern": pattern}, {"--structure": structure})
+    check_apart({"--calibrate": calibrate}, {"--task": task})
+    whole = {"macs": macs, "params": params, "bytes": bytes, "latency": latency, "task": task, "shape": shape}
+    whole |= {"heal": heal, "recovery": recovery, "factory": factory, "run": run}
+    flags = {f"--{'input' if name == 'shape' else name}": value for name, value in whole.items()}
+    check_apart({"--memory": memory}, flags)
+    asked = {
+        "model": model,
+        "method": method,
+        "settings": parse_settings(set or []),
+        "output": output,
+        "sparsity": sparsity,
+        "structure": structure or pattern,
+        "seed": seed,
+        "device": device,
+        "calibrate": calibrate,
+        "windows": windows,
+        "length": length,
+    }
     with progress():
-        found = prune_and_save(
-            model=model,
-            method=method,
-            settings=parse_settings(set or []),
-            output=output,
-            sparsity=sparsity,
-            macs=macs,
-            params=params,
-            bytes=bytes,
-            latency=latency,
-            task=task,
-            shape=shape,
-            structure=structure,
-            heal=heal,
-            recovery=recovery,
-            factory=factory,
-            run=run,
-            seed=seed,
-            device=device,
-            calibrate=calibrate,
-            windows=windows,
-            length=length,
-        )
+        found = prune_and_save(**asked, **whole) if memory is None else prune_larger(**asked, memory=memory)
     if json:
         print_json(found)
-    else:
+    elif memory is None:
         from secateur.report.table import result_text
 
         print(result_text(found))
+    else:
+        from secateur.report.blocks import blocks_text
+
+        print(blocks_text(found["blocks"], found["bound"], found["folder"]))

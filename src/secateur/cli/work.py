@@ -1,5 +1,6 @@
 """What `prune` and `run` share: names to objects, one call of `sc.prune`, one saved folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,17 @@ def measure_language(
     return found
 
 
+def check_apart(one: Mapping[str, Any], others: Mapping[str, Any]) -> None:
+    """Raise `RecipeError` if a flag is given beside another that it does not go with; None is not given."""
+    from secateur.core import RecipeError
+
+    given = [[flag for flag, value in side.items() if value is not None] for side in (one, others)]
+    if all(given):
+        raise RecipeError(
+            f"{given[1][0]} does not go with {given[0][0]}", where=given[0][0], mend="leave one of the two out"
+        )
+
+
 def check_output(output: str | None) -> None:
     """Raise `CheckpointError` before any work if the output is there already."""
     path = Path(output) if output else None
@@ -117,6 +129,7 @@ def prune_and_save(
     from secateur.engine.prune import prune
     from secateur.engine.rng import seeded
     from secateur.engine.sources import model_from, task_from
+    from secateur.engine.texts import save_tokenizer
 
     goal = task_from(task) if task is not None else None
     with seeded(seed):
@@ -134,6 +147,8 @@ def prune_and_save(
     }
     if output is not None:
         found["folder"] = str(result.save(output))
+        if hasattr(result.subject, "save_pretrained") and Path(output).is_dir():
+            save_tokenizer(model, output)
         parts = (
             Path(output).glob("*.safetensors")
             if Path(output).is_dir()

@@ -45,6 +45,7 @@ from .fitting import Wanted
 
 _log = logging.getLogger(__name__)
 _ROWS = 64
+_MOMENTS = (InputGram(), InputGram(precise=False), InputNorm())
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def _errors(space: Space, choice: Choice, evidence: Mapping[Any, Tensor]) -> dic
     """
     whole = before = after = 0.0
     for group in space:
-        moments = evidence.get((group.name, InputGram()), evidence.get((group.name, InputNorm())))
+        moments = next((evidence[group.name, s] for s in _MOMENTS if (group.name, s) in evidence), None)
         if moments is None or group.site is None or group.name not in choice.keep:
             continue
         W = group.weight
@@ -224,7 +225,7 @@ def _errors(space: Space, choice: Choice, evidence: Mapping[Any, Tensor]) -> dic
 
 
 def _energy(W: Tensor, moments: Tensor) -> float:
-    moments = moments.double()
+    W = W.to(moments.dtype)
     return float((W @ moments * W).sum() if moments.dim() == 2 else (W.square() @ moments).sum())
 
 

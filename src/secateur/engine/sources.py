@@ -46,9 +46,15 @@ def model_from(source: str, *, factory: str | None = None, masks: bool = False) 
         model = load(path, factory=make, masks=masks)
         assert isinstance(model, nn.Module)
         return model
-    if (path / "config.json").is_file() or (not path.exists() and not source.startswith((".", "/")) and source):
+    if (path / "config.json").is_file() or (source and not path.exists() and not _is_path(source)):
         return _transformers(source, local=path.exists())
-    raise RecipeError(f"{source!r} names no model", where="MODEL", mend=f"give {_FORMS}")
+    what = f"there is no {source!r}" if _is_path(source) and not path.exists() else f"{source!r} names no model"
+    raise RecipeError(what, where="MODEL", mend=f"give {_FORMS}")
+
+
+def _is_path(source: str) -> bool:
+    """Whether a name can only be a folder: names on a hub have one slash at most, within."""
+    return source.startswith((".", "/", "~")) or source.endswith(("/", "\\")) or source.count("/") > 1
 
 
 def task_from(source: str) -> Task:

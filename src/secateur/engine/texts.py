@@ -59,6 +59,25 @@ def tokens_of(source: str, model: str) -> Tensor:
     return ids
 
 
+def save_tokenizer(source: str, folder: str | Path) -> bool:
+    """Put what makes a model's inputs (a tokenizer, an image processor) into a folder; says whether there was one.
+
+    Args:
+        source: the model's folder or hub name.
+    """
+    require("transformers", extra="llm", where=source)
+    import transformers
+
+    for kind in ("AutoProcessor", "AutoTokenizer"):
+        try:
+            found = getattr(transformers, kind).from_pretrained(source, local_files_only=Path(source).exists())
+        except (OSError, ValueError, KeyError, ImportError):
+            continue
+        found.save_pretrained(folder)
+        return True
+    return False
+
+
 def _of_dataset(name: str) -> str:
     require("datasets", extra="llm", where=name)
     import datasets
