@@ -1,6 +1,6 @@
 """`secateur prune`"""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -93,11 +93,11 @@ def prune(
     check_output(output)
     check_apart({"--pattern": pattern}, {"--structure": structure})
     check_apart({"--calibrate": calibrate}, {"--task": task})
-    whole = {"macs": macs, "params": params, "bytes": bytes, "latency": latency, "task": task, "shape": shape}
-    whole |= {"heal": heal, "recovery": recovery, "factory": factory, "run": run}
+    whole: dict[str, Any] = {"macs": macs, "params": params, "bytes": bytes, "latency": latency}
+    whole |= {"task": task, "shape": shape, "heal": heal, "recovery": recovery, "factory": factory, "run": run}
     flags = {f"--{'input' if name == 'shape' else name}": value for name, value in whole.items()}
     check_apart({"--memory": memory}, flags)
-    asked = {
+    asked: dict[str, Any] = {
         "model": model,
         "method": method,
         "settings": parse_settings(set or []),
