@@ -89,3 +89,34 @@ def test_an_argmax_of_equal_numbers_is_told():
         proven_cut_(model, (call, otherwise(call)), coupling, gone)
         told += 1
     assert told == 8
+
+
+class Pasting(nn.Module):
+    """Reads each row that passes a threshold by itself, as often as its score says, as masks are pasted."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.score, self.read, self.head = (nn.Linear(*n) for n in ((8, 32), (32, 1), (32, 24), (24, 3)))
+
+    def forward(self, x):
+        hidden = self.stem(x).relu()
+        score = self.score(hidden).squeeze(-1)
+        out = x.new_zeros(3)
+        for row in torch.nonzero(score >= score.mean()).flatten():
+            span = int((score[row].abs() * 8).long()) + 1
+            pasted = self.head(self.read(hidden[row]).relu())[None].expand(span, 3)
+            out = out + pasted.sum(0) - pasted.mean(0)
+        return out
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_loop_as_long_as_what_passes_a_threshold_is_tried_as_it_was_recorded(seed):
+    torch.manual_seed(seed)
+    model = Pasting().eval()
+    call = lambda m: m(X)  # noqa: E731
+    coupling = couple(model, call)
+    assert coupling.graph.rung == "real tensors"
+    assert sorted(f.size for f in coupling.families) == [24, 32]
+    gone = coupling.gone({f.name: torch.arange(f.size) % 2 == 0 for f in coupling.families})
+    proven_cut_(model, (call, call), coupling, gone)
+    assert model.stem.weight.shape == (16, 8) and model.head.weight.shape == (3, 12)

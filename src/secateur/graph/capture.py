@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from secateur.core.errors import SubjectError, does_not_run
 
-from .ir import Graph, ModuleCall, Node, Place, Ref, Value, mapped
+from .deciding import decides
+from .ir import Graph, ModuleCall, Node, Place, Ref, Value, mapped, tensors_in
 from .stand_ins import Fakes, StandIns, without_collector
 from .swap import swap_
 from .switches import all_experts_alike, without_cache
@@ -24,10 +25,15 @@ Call = Callable[[Any], Any]
 
 
 class Recorder(Tap):
-    """Writes down every operation, and which values it took and gave."""
+    """Writes down every operation, and which values it took and gave.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        remembers: whether it keeps what is decided.
+    """
+
+    def __init__(self, model: nn.Module, remembers: bool = False) -> None:
         super().__init__(model)
+        self._remembers = remembers
         self.graph = Graph()
         self._known: dict[int, tuple[Callable[[], Tensor | None], int]] = {}
         self._begun: list[int] = []
@@ -46,6 +52,10 @@ class Recorder(Tap):
         taken = mapped((args, kwargs), self._reference)
         result = func(*args, **kwargs)
         outs = tuple(self._value(t, "made") for t in tensors_in(result))
+        if self._remembers:
+            gave = list(tensors_in(result))
+            if decides(op, list(tensors_in((args, kwargs))), gave):
+                self.graph.decisions[len(self.graph.nodes)] = tuple(t.clone() for t in gave)
         pointwise = torch.Tag.pointwise in getattr(func, "tags", ())
         self.graph.nodes.append(Node(op, taken[0], taken[1], outs, self.module, pointwise))
         return result
@@ -123,7 +133,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _on_real(model: nn.Module, call: Call) -> Graph:
-    recorder = Recorder(model)
+    recorder = Recorder(model, remembers=True)
     _register_all(recorder, model)
     with still(model), recorder.open():
         output = call(model)
@@ -187,22 +197,6 @@ def _finished(recorder: Recorder, output: Any, rung: str) -> Graph:
     graph.outputs = tuple(dict.fromkeys(recorder.register(t, "constant") for t in tensors_in(output)))
     graph.rung = rung
     return graph
-
-
-def tensors_in(tree: Any, depth: int = 6) -> Iterator[Tensor]:
-    """Every tensor in nested containers, and in the attributes of objects such as a model's output or its cache."""
-    if isinstance(tree, Tensor):
-        yield tree
-    elif depth == 0 or isinstance(tree, str | bytes | int | float | type(None)):
-        return
-    elif isinstance(tree, Mapping):
-        for item in tree.values():
-            yield from tensors_in(item, depth - 1)
-    elif isinstance(tree, tuple | list | set):
-        for item in tree:
-            yield from tensors_in(item, depth - 1)
-    elif hasattr(tree, "__dict__") and not isinstance(tree, type | nn.Module):
-        yield from tensors_in(vars(tree), depth - 1)
 
 
 @contextmanager

@@ -5,19 +5,16 @@ two models are compared with the decisions of one: the other is told them, and w
 too.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from .align import Alignment
-from .capture import tensors_in
-from .ir import Graph
+from .deciding import as_told, decides
+from .ir import Graph, tensors_in
 from .tap import Tap
-
-_RANKING = ("topk", "sort", "max", "min")
-_ROUNDING = ("floor", "ceil", "round", "trunc")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +23,6 @@ class Decision:
 
     read: tuple[Tensor, ...]
     gave: tuple[Tensor, ...]
-
-
-def decides(op: str, read: list[Tensor], gave: list[Tensor]) -> bool:
-    """Whether an operation makes discrete values of continuous ones."""
-    floats = any(t.is_floating_point() for t in read)
-    return floats and (op in _ROUNDING or any(not t.is_floating_point() for t in gave))
 
 
 class Told(Tap):
@@ -48,33 +39,23 @@ class Told(Tap):
 
     def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
-        made = [tuple(t.shape) for t in tensors_in(result)]
-        number = self._alignment.next(self.module, op, lambda number: self._gave(number) == made)
-        if number is None or number not in self._decisions or self._gave(number) != made:
-            return result
         read = tuple(tensors_in((args, kwargs)))
+        shapes = [tuple(t.shape) for t in read]
+        deciding = decides(op, list(read), list(tensors_in(result)))
+
+        def alike(number: int) -> bool:
+            return self._read(number) == shapes if deciding else number not in self._decisions
+
+        number = self._alignment.next(self.module, op, alike)
+        if not deciding or number is None or self._read(number) != shapes:
+            return result
         self.read[number] = tuple(t.clone() for t in read if t.is_floating_point())
-        outs = list(_as_told(op, args, kwargs, self._decisions[number].gave))
+        outs = list(as_told(op, args, kwargs, self._decisions[number].gave))
         return outs[0] if isinstance(result, Tensor) else type(result)(outs)
 
-    def _gave(self, number: int) -> list[tuple[int, ...]]:
+    def _read(self, number: int) -> list[tuple[int, ...]] | None:
         known = self._decisions.get(number)
-        return [] if known is None else [tuple(t.shape) for t in known.gave]
-
-
-def _as_told(op: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], gave: tuple[Tensor, ...]) -> Iterator[Tensor]:
-    """The decisions of another pass, with the own values at the numbers that they pick."""
-    if op in _RANKING and len(gave) == 2:
-        place = 2 if op == "topk" else 1
-        dim = args[place] if len(args) > place else kwargs.get("dim", -1)
-        flat = gave[1].shape == gave[0].shape and gave[1].dim() < args[0].dim()
-        numbers = gave[1].unsqueeze(dim) if flat else gave[1]
-        own = args[0].gather(dim, numbers)
-        yield own.squeeze(dim) if flat else own
-        yield gave[1].clone()
-        return
-    for tensor in gave:
-        yield tensor.clone()
+        return None if known is None else [tuple(t.shape) for t in known.read]
 
 
 def collected(decisions: Mapping[int, Decision], read: Mapping[int, tuple[Tensor, ...]]) -> list[list[Tensor]]:
@@ -82,6 +63,3 @@ def collected(decisions: Mapping[int, Decision], read: Mapping[int, tuple[Tensor
     both = [number for number in decisions if number in read]
     first = [t for number in both for t in decisions[number].read if t.is_floating_point()]
     return [first, [t for number in both for t in read[number]]]
-
-
-__all__ = ["Decision", "Told", "collected", "decides"]

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .capture import Call, still, tensors_in
+from .capture import Call, still
+from .ir import tensors_in
 from .residual import Unit
 
 

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 _KINDS = {"_unsafe_view": "view", "_reshape_alias": "view"}
 
@@ -85,6 +86,7 @@ class Graph:
         coarsest: machine epsilon of the coarsest floating point numbers that the pass computes with.
         rung: which step of the ladder recorded it: "fake tensors" or "real tensors".
         on_meta: whether the model runs the same on the meta device, as a trial found out; None where none has yet.
+        decisions: of a pass on real tensors: what nodes gave that make discrete values of continuous ones.
     """
 
     values: list[Value] = field(default_factory=list)
@@ -94,6 +96,7 @@ class Graph:
     coarsest: float = 0.0
     rung: str = "fake tensors"
     on_meta: bool | None = None
+    decisions: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
 
     @cached_property
     def counted(self) -> frozenset[int]:
@@ -154,3 +157,19 @@ def mapped(tree: Any, leaf: Callable[[Any], Any]) -> Any:
     if isinstance(tree, dict):
         return {key: mapped(item, leaf) for key, item in tree.items()}
     return leaf(tree)
+
+
+def tensors_in(tree: Any, depth: int = 6) -> Iterator[Tensor]:
+    """Every tensor in nested containers, and in the attributes of objects such as a model's output or its cache."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif depth == 0 or isinstance(tree, str | bytes | int | float | type(None)):
+        return
+    elif isinstance(tree, Mapping):
+        for item in tree.values():
+            yield from tensors_in(item, depth - 1)
+    elif isinstance(tree, tuple | list | set):
+        for item in tree:
+            yield from tensors_in(item, depth - 1)
+    elif hasattr(tree, "__dict__") and not isinstance(tree, type | nn.Module):
+        yield from tensors_in(vars(tree), depth - 1)

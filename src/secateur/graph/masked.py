@@ -7,6 +7,7 @@ Where an operation computes something over all positions (a mean, a norm) it is 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from math import prod
 from typing import Any
 
@@ -15,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from .align import Alignment
-from .capture import Call, still, tensors_in
+from .capture import Call, still
 from .coupling import Coupling, Gone
-from .decisions import Decision, decides
+from .deciding import as_recorded, decides
+from .decisions import Decision
 from .flow import Role
-from .ir import Node, Ref
+from .ir import Node, Ref, refs, tensors_in
 from .swap import swap_
 from .tap import Tap
 
@@ -38,10 +40,18 @@ class MaskedPass(Tap):
         in_weights: multiply what goes by zero instead of reading zero, where the weights are smaller than what they
             read: the same, as long as what goes is finite.
         deciding: keep what the pass decides, and by what.
+        as_recorded: decide what the recorded pass did, wherever nothing of it goes.
     """
 
     def __init__(
-        self, model: nn.Module, coupling: Coupling, gone: Gone, *, in_weights: bool, deciding: bool = False
+        self,
+        model: nn.Module,
+        coupling: Coupling,
+        gone: Gone,
+        *,
+        in_weights: bool,
+        deciding: bool = False,
+        as_recorded: bool = False,
     ) -> None:
         super().__init__(model)
         self._coupling, self._gone, self._in_weights = coupling, gone, in_weights
@@ -49,7 +59,7 @@ class MaskedPass(Tap):
         notes = coupling.flow.notes
         self._acting = {*notes.consumed, *notes.statistics}
         self.decisions: dict[int, Decision] = {}
-        self._deciding = deciding
+        self._deciding, self._as_recorded = deciding, as_recorded
         self._known: dict[tuple[int, int], Tensor | None] = {}
 
     def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -68,11 +78,18 @@ class MaskedPass(Tap):
                 (node.args, dict(node.kwargs)), (args, kwargs), lambda v, t: self._zeroed(v, t, reads)
             )
         result = func(*args, **kwargs)
+        if self._as_recorded and self._is_whole(node):
+            result = as_recorded(self._coupling.graph, number, op, args, kwargs, result)
         if self._deciding:
             taken = _parallel((node.args, dict(node.kwargs)), (args, kwargs), self._shrunk)
             outs = [self._shrunk(v, t) for v, t in zip(node.outs, tensors_in(result), strict=False)]
             self._keep(number, op, taken, outs)
         return result
+
+    def _is_whole(self, node: Node) -> bool:
+        """Whether no position goes of what an operation takes and gives."""
+        values = chain(refs((node.args, dict(node.kwargs))), node.outs)
+        return all(self._stays(v, d) is None for v in values for d in range(len(self._coupling.flow.shape(v))))
 
     def _keep(self, number: int, op: str, taken: Any, gave: list[Tensor]) -> None:
         read = list(tensors_in(taken))
@@ -209,17 +226,34 @@ def masked_outputs(
 
 
 def masked_decisions(
-    model: nn.Module, call: Call, coupling: Coupling, gone: Gone, *, garbage: int | None = None
+    model: nn.Module,
+    call: Call,
+    coupling: Coupling,
+    gone: Gone,
+    *,
+    garbage: int | None = None,
+    as_recorded: bool = False,
 ) -> tuple[list[Tensor], dict[int, Decision]]:
-    """`masked_outputs`, and the decisions of the pass by node."""
-    return _masked(model, call, coupling, gone, garbage, deciding=True)
+    """`masked_outputs`, and the decisions of the pass by node.
+
+    Args:
+        as_recorded: whether these are the recorded ones, wherever nothing of them goes.
+    """
+    return _masked(model, call, coupling, gone, garbage, deciding=True, as_recorded=as_recorded)
 
 
 def _masked(
-    model: nn.Module, call: Call, coupling: Coupling, gone: Gone, garbage: int | None, *, deciding: bool
+    model: nn.Module,
+    call: Call,
+    coupling: Coupling,
+    gone: Gone,
+    garbage: int | None,
+    *,
+    deciding: bool,
+    as_recorded: bool = False,
 ) -> tuple[list[Tensor], dict[int, Decision]]:
     for in_weights in (True, False):
-        masked = MaskedPass(model, coupling, gone, in_weights=in_weights, deciding=deciding)
+        masked = MaskedPass(model, coupling, gone, in_weights=in_weights, deciding=deciding, as_recorded=as_recorded)
         with still(model), _littered(model, coupling, gone, garbage), masked.open():
             found = list(tensors_in(call(model)))
             masked.finish()

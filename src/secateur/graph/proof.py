@@ -4,20 +4,23 @@ Two passes of the dense model and two of the smaller one, on different inputs. I
 makes or carries a removed position is overwritten with large random numbers (the garbage test): it must change nothing.
 """
 
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from secateur.core.errors import NumericsError, SubjectError
 
-from .capture import Call, given, still, tensors_in
+from .capture import Call, given, still
 from .coupling import Coupling, Gone
-from .decisions import Told, collected
+from .decisions import Decision, Told, collected
+from .ir import tensors_in
 from .masked import Astray, masked_decisions, masked_outputs
 from .surgery import Surgery, cut_
 
+Audience = Literal["nobody", "smaller", "both"]
 _RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """What round-off may amount to, relative to the largest output."""
 
@@ -26,7 +29,8 @@ def proven_cut_(model: nn.Module, calls: tuple[Call, Call], coupling: Coupling, 
     """Cut a model in place and prove it; a cut that is not proven is undone.
 
     Where a model decides by comparing numbers (which boxes to keep, which expert to ask), round-off can turn a decision
-    that is nearly a tie. Where the outputs differ, the smaller model is therefore told the decisions of the dense one.
+    that is nearly a tie. Where the outputs differ, the smaller model is therefore told the decisions of the dense one;
+    where zeros change which operations run, both are told those of the recorded pass.
 
     Args:
         calls: run the model on two inputs of the recorded shape, that of the recording first.
@@ -35,42 +39,53 @@ def proven_cut_(model: nn.Module, calls: tuple[Call, Call], coupling: Coupling, 
         SubjectError: the model cannot be cut so, or does not do the same operations twice.
         NumericsError: the outputs differ.
     """
-    surgery, gap = _compared_(model, calls, coupling, gone)
-    if gap is not None:
+    audiences: tuple[Audience, ...] = ("nobody", "smaller", "both")
+    strange: Astray | None = None
+    gap: str | None = None
+    for told in audiences if coupling.graph.decisions else audiences[:2]:
+        try:
+            surgery, gap = _compared_(model, calls, coupling, gone, told)
+        except Astray as astray:  # of the dense model with zeros, before anything is cut
+            strange = astray
+            continue
+        if gap is None:
+            return surgery
         surgery.undo_(model)
-        surgery, gap = _compared_(model, calls, coupling, gone, told=True)
-    if gap is not None:
-        surgery.undo_(model)
-        raise NumericsError(
-            f"the smaller model differs from the dense one without the removed units: {gap}",
-            where=f"{type(model).__name__}; it is as it was",
-            mend="leave modules out with exclude=[...] until it holds; this is a defect: please report it",
-        )
-    return surgery
+    if gap is None:
+        raise SubjectError(
+            f"the cut cannot be proven: {strange}",
+            where=type(model).__name__,
+            mend="prune with verify=False if you trust it, or make the model do the same operations every time",
+        ) from strange
+    raise NumericsError(
+        f"the smaller model differs from the dense one without the removed units: {gap}",
+        where=f"{type(model).__name__}; it is as it was",
+        mend="leave modules out with exclude=[...] until it holds; this is a defect: please report it",
+    )
 
 
 def _compared_(
-    model: nn.Module, calls: tuple[Call, Call], coupling: Coupling, gone: Gone, *, told: bool = False
+    model: nn.Module, calls: tuple[Call, Call], coupling: Coupling, gone: Gone, told: Audience
 ) -> tuple[Surgery, str | None]:
-    """The cut, and by what it differs from the dense model with zeros; None where it does not."""
-    try:
-        if told:
-            wanted = [masked_decisions(model, calls[0], coupling, gone)]
-            wanted.append(masked_decisions(model, calls[1], coupling, gone, garbage=0))
+    """The cut, and by what it differs from the dense model with zeros; None where it does not.
+
+    Args:
+        told: who is told decisions: nobody; the smaller model those of the dense one; or both the recorded ones.
+
+    Raises:
+        Astray: the dense model with zeros does other operations than the recorded pass.
+    """
+    wanted: list[tuple[list[Tensor], Mapping[int, Decision]]] = []
+    for call, garbage in zip(calls, (None, 0), strict=True):
+        if told == "nobody":
+            wanted.append((masked_outputs(model, call, coupling, gone, garbage=garbage), {}))
         else:
-            wanted = [(masked_outputs(model, calls[0], coupling, gone), {})]
-            wanted.append((masked_outputs(model, calls[1], coupling, gone, garbage=0), {}))
-    except Astray as astray:
-        raise SubjectError(
-            f"the cut cannot be proven: {astray}",
-            where=type(model).__name__,
-            mend="prune with verify=False if you trust it, or make the model do the same operations every time",
-        ) from astray
+            wanted.append(masked_decisions(model, call, coupling, gone, garbage=garbage, as_recorded=told == "both"))
     surgery = cut_(model, calls[0], coupling, gone)
     for call, (outputs, decisions) in zip(calls, wanted, strict=True):
         pass_ = Told(model, coupling.graph, decisions)
         try:
-            with still(model, as_recorded=False), pass_.open() if told else nullcontext():
+            with still(model, as_recorded=False), nullcontext() if told == "nobody" else pass_.open():
                 found = list(tensors_in(call(model)))
         except Exception as error:
             surgery.undo_(model)

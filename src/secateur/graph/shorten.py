@@ -10,9 +10,9 @@ from secateur.core.depth import NUMBERS, Drop, Skip
 from secateur.core.errors import NumericsError, SubjectError
 from secateur.core.plan import Mend, Plan
 
-from .capture import Call, capture, still, tensors_in
+from .capture import Call, capture, still
 from .hooked import hooked_outputs
-from .ir import Graph, Node
+from .ir import Graph, Node, tensors_in
 from .layers import LayerUnits
 from .proof import difference
 from .removal import Removal, removal

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from secateur.core.plan import Mend, held_at, is_settings, mend_sizes_
 
 from .align import Alignment
-from .capture import Call, given, standing_in, still, tensors_in
+from .capture import Call, given, standing_in, still
 from .constants import constants, misplaced
 from .coupling import Coupling, Gone
-from .ir import Node
+from .deciding import as_recorded
+from .ir import Node, tensors_in
 from .stand_ins import Fakes, Metas, StandIns, without_collector
 from .swap import swap_
 from .tap import Tap
@@ -117,7 +118,7 @@ class _Checker(Tap):
         before, now = _scalars(op, self._coupling.graph.nodes[found].args), _scalars(op, args)
         if self._by_sizes_alone and len(before) == len(now) and before != now:
             raise Misfit(found, f"it works with {now[0]:g} instead of {before[0]:g}, which is computed from a size")
-        return result
+        return as_recorded(self._coupling.graph, found, op, args, kwargs, result)  # so that loops are as long
 
     def _ahead(self, op: str, candidates: list[int]) -> Iterator[int]:
         """The recorded operations that this one may be.
