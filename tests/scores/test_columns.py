@@ -24,8 +24,12 @@ def mlp(seed=0):
     return nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 4)).double().eval()
 
 
-def scored(model, score, x=X, kinds=("hidden",), batches=3):
-    space = Channels(kinds=kinds, streams=False).find(model, x)
+def units(model, x=X, kinds=("hidden",)):
+    return Channels(kinds=kinds, streams=False).find(model, x)
+
+
+def scored(model, score, x=X, kinds=("hidden",), batches=3, space=None):
+    space = units(model, x, kinds) if space is None else space
     goal = sc.Task(train=x, test=x, call=lambda m, b: m(b))
     seen = Stats(collect(model, space.leaves(), score.needs, goal, x.split(batches)) if score.needs else {})
     return {g.name: score(g, seen) for g in space}
@@ -35,9 +39,14 @@ def hidden(model, x=X):
     return model[1](model[0](x)).detach()
 
 
+MODEL = mlp()
+SPACE = units(MODEL)
+
+
 @given(seeds)
 def test_formulas_written_as_loops(seed):
-    model = mlp(seed)
+    model = MODEL
+    model.load_state_dict(mlp(seed).state_dict())
     W, h = model[2].weight.detach(), hidden(model)
     v = [float(h[:, j].var(unbiased=False)) for j in range(5)]
     squared = [sum(float(W[i, j]) ** 2 for i in range(4)) for j in range(5)]
@@ -51,7 +60,7 @@ def test_formulas_written_as_loops(seed):
         MagSP(): [s**0.5 for s in squared],
     }
     for score, slow in expected.items():
-        torch.testing.assert_close(scored(model, score)["0"], torch.tensor(slow, dtype=torch.float64))
+        torch.testing.assert_close(scored(model, score, space=SPACE)["0"], torch.tensor(slow, dtype=torch.float64))
 
 
 @given(seeds)
@@ -90,6 +99,7 @@ def test_a_head_or_a_group_of_heads_is_the_mean_or_the_sum_of_its_columns(kv):
     x, W = seen[0], o.weight.detach().double()
     columns = x.flatten(0, 1).var(0, unbiased=False) * W.square().sum(0)
     norms = W.abs().mean(0) * x.square().sum((0, 1)).div(len(x)).sqrt()
+    space = units(model, IDS, ("attention",))
     for score, whole in (
         (Fluctuation(), z_scores(columns).reshape(kv, -1).mean(1)),
         (Fluctuation(compat="none", columns="none"), columns.reshape(kv, -1).mean(1)),
@@ -97,7 +107,7 @@ def test_a_head_or_a_group_of_heads_is_the_mean_or_the_sum_of_its_columns(kv):
         (WandaSP("mean", "standard"), z_scores(norms).reshape(kv, -1).mean(1)),
         (MagSP(), W.norm(dim=0).reshape(kv, -1).sum(1)),
     ):
-        found = scored(model, score, IDS, ("attention",))
+        found = scored(model, score, IDS, space=space)
         (name,) = found
         assert name.endswith("/heads" if kv == 8 else "/kv-groups")
         torch.testing.assert_close(found[name], whole, rtol=1e-6, atol=1e-9)
@@ -106,12 +116,12 @@ def test_a_head_or_a_group_of_heads_is_the_mean_or_the_sum_of_its_columns(kv):
 def test_the_released_code_squares_columns_of_attention_alone():
     model = attention(8)
     released, exact = Fluctuation("wifn", compat="release", columns="none"), Fluctuation("wifn", columns="none")
-    kinds = ("attention", "hidden")
-    one, other = scored(model, released, IDS, kinds), scored(model, exact, IDS, kinds)
+    space = units(model, IDS, ("attention", "hidden"))
+    one, other = scored(model, released, IDS, space=space), scored(model, exact, IDS, space=space)
     mlp_name, heads = "model.layers.0.mlp.gate_proj", "model.layers.0.self_attn.q_proj/heads"
     torch.testing.assert_close(one[mlp_name], other[mlp_name])
     assert not torch.allclose(one[heads], other[heads])
-    release = scored(model, Fluctuation(compat="release"), IDS, kinds)
+    release = scored(model, Fluctuation(compat="release"), IDS, space=space)
     assert all(s.isfinite().all() for s in release.values())
 
 
