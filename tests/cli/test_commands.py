@@ -15,24 +15,14 @@ import torch
 
 import secateur as sc
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from commands import secateur
+
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
 CUT = ("prune", "builtin:digits-cnn", "-m", "magnitude", "--structure", "channels")
-
-
-def secateur(*arguments, cwd=None, check=None):
-    done = subprocess.run(
-        [sys.executable, "-m", "secateur", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=ENVIRONMENT,
-        check=False,
-    )
-    if check is not None:
-        assert done.returncode == check, done.stderr
-    return done
 
 
 def test_methods_as_json_tell_what_a_script_needs():
@@ -133,7 +123,7 @@ def test_a_factory_in_a_file_is_a_model(tmp_path):
         (("prune", "builtin:digits-mlp", "-m", "lamp", "-s", "0.5", "-o", "x", "--set", "round=2"), 2, "'rounds'"),
         (("prune", "builtin:digits-mlp", "-m", "gmp", "-s", "0.5", "-o", "x"), 2, "there is no task"),
         (("prune", "nowhere.py:make", "-m", "lamp", "-s", "0.5", "-o", "x"), 2, "no file 'nowhere.py'"),
-        (("inspect", "./nowhere"), 2, "names no model"),
+        (("inspect", "./nowhere"), 2, "there is no"),
         (("run", "nowhere.yaml"), 2, "cannot be read"),
         (("compare", "builtin:digits-mlp", "-t", "builtin:digits", "-m", "lamp,gpm"), 2, "did you mean 'gmp'"),
         (("compare", "builtin:digits-mlp", "-t", "builtin:digits", "-m", "lamp", "-s", "a"), 2, "list of numbers"),

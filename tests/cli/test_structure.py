@@ -2,9 +2,8 @@
 
 import dataclasses
 import json
-import os
-import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +14,10 @@ from secateur.cli.example import of_shape
 from secateur.core import RecipeError, first_call
 from secateur.engine.families import families_of
 from secateur.report.table import print_families
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from commands import secateur
 
 
 class Words(nn.Module):
@@ -38,16 +41,14 @@ def found(model, shape):
 
 
 def test_the_command_tells_families_and_what_stays_as_json():
-    command = [sys.executable, "-m", "secateur", "inspect", "builtin:digits-cnn", "--structure", "--input", "1,1,8,8"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "180"}
-    run = subprocess.run([*command, "--json"], capture_output=True, text=True, env=environment, check=True)
-    told = json.loads(run.stdout)["structure"]
+    command = ("inspect", "builtin:digits-cnn", "--structure", "--input", "1,1,8,8")
+    told = json.loads(secateur(*command, "--json", check=0).stdout)["structure"]
     assert told["found_on"] == "fake tensors" and told["unknown"] == {}
     first = told["families"][0]
     assert (first["name"], first["kind"], first["units"], first["tag"]) == ("conv1", "channels", 16, "EXACT")
     assert {"tensor": "conv2.weight", "dim": 1, "positions": 1, "roles": ["consumer"]} in first["members"]
     assert told["frozen"][0]["positions"] == 20 and "output" in told["frozen"][0]["why"]
-    table = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
+    table = secateur(*command, check=0).stdout
     assert "conv1.weight 0, bn1.running_mean 0" in table and "(6 in all)" in table and "what stays" in table
 
 

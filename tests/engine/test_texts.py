@@ -2,8 +2,8 @@
 
 import json
 import math
-import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +14,10 @@ from torch import nn
 from secateur.cli.work import bytes_of
 from secateur.core import RecipeError
 from secateur.engine.texts import calibration_task, perplexity, tokens_of
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from commands import secateur
 
 
 class Bigram(nn.Module):
@@ -88,14 +92,8 @@ def test_what_is_no_size_is_refused():
         bytes_of("much")
 
 
-def ended(*arguments):
-    return subprocess.run([sys.executable, "-m", "secateur", *map(str, arguments)], capture_output=True, text=True)
-
-
 def run(*arguments):
-    done = ended(*arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return secateur(*arguments, check=0).stdout
 
 
 @pytest.fixture
@@ -144,13 +142,13 @@ def test_the_command_line_prunes_and_measures_in_memory_and_from_disk_to_disk(id
     ],
 )
 def test_flags_that_would_be_ignored_are_refused(dense, tmp_path, flags, why):
-    done = ended("prune", dense, "-m", "wanda", "-s", "0.5", *flags, "-o", tmp_path / "out")
+    done = secateur("prune", dense, "-m", "wanda", "-s", "0.5", *flags, "-o", tmp_path / "out")
     assert done.returncode == 2 and why in done.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_is_not_there_is_called_that(tmp_path):
-    done = ended("evaluate", f"{tmp_path}/nowhere/", "--perplexity", "x")
+    done = secateur("evaluate", f"{tmp_path}/nowhere/", "--perplexity", "x")
     assert done.returncode == 2 and "there is no" in done.stderr and "nowhere" in done.stderr
 
 

@@ -1,9 +1,8 @@
 """ShortGPT through `sc.prune`, on small models and on those of transformers."""
 
 import json
-import os
-import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +11,10 @@ from torch import nn
 import secateur as sc
 from secateur.core import registry
 from secateur.scores import Influence, LayerAngle
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from commands import secateur
 
 X = torch.randn(8, 5, 6, generator=torch.Generator().manual_seed(0))
 TURNS = (1.0, 0.1, 0.3, 0.02, 2.0)
@@ -92,13 +95,5 @@ def test_the_command_line_does_the_same(tmp_path):
         "    return sc.Task(train=data, test=data)\n"
     )
     command = ["prune", "mine.py:net", "--task", "mine.py:task", "-m", "shortgpt", "--sparsity", "0.5", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "secateur", *command, "--set", "which=contiguous", "-o", "shorter"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = secateur(*command, "--set", "which=contiguous", "-o", "shorter", cwd=tmp_path, check=0)
     assert "0.5" in json.dumps(json.loads(done.stdout)["sparsity"])
