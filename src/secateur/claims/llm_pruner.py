@@ -107,6 +107,8 @@ def _perplexity(seed: int, epochs: float, **target: float) -> float:
     differs="a Llama of 6.9 M parameters, PTB, adapters of rank 8 trained for 120 steps of 4 windows of 128 tokens at "
     "5e-4, where the paper takes about 1,560 steps of 64 instructions at 1e-4; the gap is that to the dense model with "
     "the same adapters trained as long",
+    finding="0.18, below a quarter in every seed: 58.3 becomes 57.2, where the dense model trained alike has "
+    "52.8. The paper trains for thirteen times as many steps; longer was not measured.",
 )
 def adapters_heal(seed: int, method: str) -> dict[str, float]:
     """Merged adapters regain a quarter of the gap in log perplexity to a dense model that is trained alike."""
