@@ -1,6 +1,7 @@
 """How much goes where? Counts that stay in every group, for one overall target."""
 
 from .angular import AngularShares
+from .at_least_one import AtLeastOne
 from .cap import WithCap
 from .contiguous import Contiguous
 from .densities import Widths
@@ -25,6 +26,7 @@ __all__ = [
     "ERK",
     "OWL",
     "AngularShares",
+    "AtLeastOne",
     "Contiguous",
     "Exactly",
     "Fixed",

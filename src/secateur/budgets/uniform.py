@@ -38,7 +38,7 @@ class Uniform(Budget):
     def allocate(self, space: Space, evidence: Stats, target: Target) -> tuple[Space, Counts]:
         if self.per == "row":
             space = Space(tuple(map(by_rows, space)), space.skipped)
-        return space, {g.name: fit_count(g, kept) for g, kept in _stays(space, evidence.sizes, target)}
+        return space, {g.name: fit_count(g, kept) for g, kept in stays(space, evidence.sizes, target)}
 
 
 def by_rows(group: Group) -> Group:
@@ -48,7 +48,7 @@ def by_rows(group: Group) -> Group:
     return replace(group, lanes=group.shape[0], floor=math.ceil(group.floor / group.shape[0]))
 
 
-def _stays(space: Space, sizes: Mapping[str, int], target: Target) -> Iterator[tuple[Group, int]]:
+def stays(space: Space, sizes: Mapping[str, int], target: Target) -> Iterator[tuple[Group, int]]:
     """How many of each lane stay; where earlier cuts took some, the share is of what each group had at first."""
     first = {g.name: sizes.get(g.name, g.size) for g in space}
     share = target.sparsity

@@ -20,15 +20,13 @@ from secateur.core import (
     Passed,
     RecipeError,
     Relevance,
+    SampleBackward,
     Silenced,
     Space,
     State,
     Statistic,
-    SubjectError,
     Task,
     UnitRelevance,
-    batch_length,
-    check_loss,
     device_of,
     to_device,
 )
@@ -36,11 +34,14 @@ from secateur.core.progress import report
 
 from .blocks import listening_to_blocks
 from .flow import SampleFlow
+from .gradients import check_gradients, run_backward, run_per_sample, tell_memory
 from .listen import Ear, Key, token_mask
 from .order import LayerOrder
 from .passing import run_passing
 from .reference import References
 from .silence import run_silenced
+
+_APART = {Relevance, Flow, Silenced, SampleBackward, Forward, Passed, Ends, Ordered}  # heard apart from the pass
 
 
 def collect(
@@ -63,14 +64,17 @@ def collect(
     references = {s: References(model, space, task, s.rules) for s in wanted if isinstance(s, UnitRelevance)}
     flows = _flows(model, space, task, wanted)
     silent = [s for s in wanted if s.on is Silenced]
+    single = [s for s in wanted if s.on is SampleBackward]
     passing: dict[type, list[Statistic]] = {kind: [s for s in wanted if s.on is kind] for kind in (Passed, Ends)}
     orders = [(s, LayerOrder(model, space, task, s)) for s in wanted if s.on is Ordered]
     states: dict[Key, State] = {(g.name, s): s.zero(g) for g in space for s in wanted if s.on is not Forward}
     listeners: dict[type, Callable[[Group, Any], None]] = {}
-    for kind in {s.on for s in wanted} - {Relevance, Flow, Silenced, Forward, Passed, Ends, Ordered}:
+    for kind in {s.on for s in wanted} - _APART:
         listeners[kind] = _listener(states, [s for s in wanted if s.on is kind])
-    if Backward in listeners or flows:
-        _check_gradients(space)
+    if Backward in listeners or single or flows:
+        check_gradients(space)
+    if Backward in listeners or single:
+        tell_memory(model, space, sum(s.on in (Backward, SampleBackward) for s in wanted))
     ear = Ear(space, wanted)
     used = 0
     with _left_as_it_was(model):
@@ -83,12 +87,14 @@ def collect(
                 flow.take(batch)
             if silent:
                 run_silenced(model, space, task, batch, _listener(states, silent))
+            if single:
+                run_per_sample(model, space, task, batch, _listener(states, single))
             if any(passing.values()):
                 heard = {kind: _listener(states, who) for kind, who in passing.items() if who}
                 run_passing(model, space, task, batch, heard)
             for _, order in orders:
                 order.take(batch)
-            alone = not (references or flows or silent or any(passing.values()) or orders)
+            alone = not (references or flows or silent or single or any(passing.values()) or orders)
             if listeners or ear.statistics or alone:
                 with ExitStack() as hooks:  # only here: other statistics run the model as well
                     hooks.enter_context(ear.listening(model))
@@ -143,26 +149,7 @@ def _one_batch(
         with torch.no_grad():
             task.call(model, batch)
         return
-    with torch.enable_grad():
-        loss = task.loss(task.call(model, batch), batch)
-        check_loss(loss, f"task {task.name!r}, while scores collect gradients")
-        tensors = [g.site.tensor for g in space if g.site is not None]
-        gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
-    found = iter(gradients)
-    for group in space:
-        gradient = next(found) if group.site is not None else None
-        if gradient is not None:
-            backward(group, Backward(gradient, batch_length(batch)))
-
-
-def _check_gradients(space: Space) -> None:
-    frozen = [g.name for g in space if g.site is not None and not g.site.tensor.requires_grad]
-    if frozen:
-        raise SubjectError(
-            f"the score needs gradients, but {len(frozen)} parameters are frozen",
-            where=f"parameter {frozen[0]!r}" + (f" and {len(frozen) - 1} more" if len(frozen) > 1 else ""),
-            mend="call requires_grad_() on them, leave them out with exclude=[...], or use a score without gradients",
-        )
+    run_backward(model, space, task, batch, backward)
 
 
 @contextmanager

@@ -44,6 +44,12 @@ from .errors import (
 from .errors import (
     require as require,
 )
+from .fisher import (
+    DiagonalFisher as DiagonalFisher,
+)
+from .fisher import (
+    SampleBackward as SampleBackward,
+)
 from .input_stats import (
     InputGram as InputGram,
 )

@@ -1,6 +1,6 @@
 """The repeated module that a layer lies in, what goes into it and what comes out, and how far apart the two are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,39 @@ def block_around(modules: Mapping[str, nn.Module], path: str) -> str:
         modules: all modules by name.
         path: of a module, such as "layer2.0.conv1", which lies in "layer2.0".
     """
+    return max(_blocks_around(modules, path), key=len, default="")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a block stands in its run, the list of blocks that follow each other.
+
+    Attributes:
+        run: the path of the list.
+        number: of the block, from 0.
+        length: how many blocks the list holds.
+    """
+
+    run: str
+    number: int
+    length: int
+
+
+def place_of(modules: Mapping[str, nn.Module], path: str) -> Place | None:
+    """Where the outermost block around a module stands; None where it lies in none.
+
+    Outermost, so that the experts of a block, which repeat as well, are no run of their own.
+    """
+    name = min(_blocks_around(modules, path), key=len, default="")
+    if not name:
+        return None
+    run = name.rpartition(".")[0]
+    blocks = [child for child in modules[run].children() if any(child.children())]
+    return Place(run, next(i for i, block in enumerate(blocks) if block is modules[name]), len(blocks))
+
+
+def _blocks_around(modules: Mapping[str, nn.Module], path: str) -> Iterator[str]:
+    """The paths of the modules around another, or it, that their containers hold several of."""
     parts = path.split(".")
     for depth in range(len(parts), 0, -1):
         name = ".".join(parts[:depth])
@@ -26,8 +59,7 @@ def block_around(modules: Mapping[str, nn.Module], path: str) -> str:
         if module is None or not isinstance(parent, nn.Sequential | nn.ModuleList) or not any(module.children()):
             continue
         if sum(type(child) is type(module) for child in parent) > 1:
-            return name
-    return ""
+            yield name
 
 
 @dataclass(frozen=True)

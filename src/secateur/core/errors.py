@@ -20,12 +20,12 @@ class SubjectError(SecateurError, TypeError):
     """This model, graph or data set cannot be pruned so."""
 
 
-def does_not_run(subject: object, error: Exception) -> SubjectError:
-    """The error for an example that a subject does not run on."""
+def does_not_run(subject: object, error: Exception, module: str = "") -> SubjectError:
+    """The error for an example that a subject does not run on, and the path of the module where it failed."""
     told = (str(error).splitlines() or [type(error).__name__])[0][:300]
     return SubjectError(
         f"the model does not run on the example: {told}",
-        where=f"{type(subject).__name__}.forward",
+        where=f"{type(subject).__name__}.forward" + (f", module {module!r}" if module else ""),
         mend="pass an example that it accepts, in the form in which it takes its inputs",
     )
 

@@ -120,12 +120,7 @@ def capture(model: nn.Module, call: Call) -> Graph:
         raise
     except Exception as error:  # data-dependent Python, operations without a fake: whatever a model does
         _log.info("no pass on fake tensors (%s: %s); recording a real one", type(error).__name__, _first_line(error))
-    try:
-        return _on_real(model, call)
-    except SubjectError:
-        raise
-    except Exception as error:
-        raise does_not_run(model, error) from error
+    return _on_real(model, call)
 
 
 def _first_line(error: BaseException) -> str:
@@ -135,9 +130,14 @@ def _first_line(error: BaseException) -> str:
 def _on_real(model: nn.Module, call: Call) -> Graph:
     recorder = Recorder(model, remembers=True)
     _register_all(recorder, model)
-    with still(model), recorder.open():
-        output = call(model)
-    return _finished(recorder, output, "real tensors")
+    try:
+        with still(model), recorder.open():
+            output = call(model)
+        return _finished(recorder, output, "real tensors")
+    except SubjectError:
+        raise
+    except Exception as error:
+        raise does_not_run(model, error, recorder.module) from error
 
 
 def _on_fakes(model: nn.Module, call: Call) -> Graph:

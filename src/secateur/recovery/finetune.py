@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from secateur.core import Healing, RecipeError, Recovery, Task, Training, nearest
+from secateur.core import Healing, RecipeError, Recovery, SubjectError, Task, Training, nearest
 
 _OPTIMIZERS = ("adam", "adamw", "sgd")
 _SCHEDULES = ("constant", "cosine", "linear", "step")
@@ -81,8 +81,18 @@ def lr_at(training: Training, position: int, steps: int) -> float:
 
 
 def optimizer_for(model: nn.Module, training: Training, more: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:
-    """A new optimizer over the parameters that want gradients, and over more."""
+    """A new optimizer over the parameters that want gradients, and over more.
+
+    Raises:
+        SubjectError: there is none.
+    """
     parameters = [*(p for p in model.parameters() if p.requires_grad), *more]
+    if not parameters:
+        raise SubjectError(
+            "all parameters are frozen, so there is nothing to train",
+            where=f"fine-tuning of {type(model).__name__}",
+            mend="call requires_grad_() on what is to be trained, or prune without training: recovery='none'",
+        )
     lr, decay = training.lr, training.weight_decay
     match training.optimizer:
         case "sgd":

@@ -23,7 +23,7 @@ def combined(values: Float[Tensor, "members units"], over: Over) -> Float[Tensor
         case "max":
             return values.amax(0)
         case "prod":
-            return values.prod(0)
+            return values.double().prod(0)  # of tiny numbers, which float32 would take for 0
     return values[0]
 
 

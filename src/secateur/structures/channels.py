@@ -24,6 +24,7 @@ from secateur.core import (
 from secateur.core.layers import Layer
 from secateur.graph import Coupling, Family, couple, cut_, follow, otherwise, proven_cut_
 
+from .ends import whole_blocks
 from .sections import section_of, sections_of
 from .sight import Call, Sight, on, sight_of
 from .surroundings import surroundings_of
@@ -44,9 +45,11 @@ class Channels(Structure):
         multiple: of which the number that stays is a multiple, where the group is large enough.
         verify: whether every cut is proven on the example before it counts; one that is not is undone.
         streams: whether units may go that are written to again after they were read, as in residual streams.
+        ends: how many blocks stay whole at the beginning and at the end of each run of blocks: whole numbers, or
+            shares of the run, rounded half up (0.125 of 32 blocks are 4, of 8 blocks 1).
 
     Raises:
-        RecipeError: an unknown kind; nothing would have to stay.
+        RecipeError: an unknown kind; nothing would have to stay; ends that are neither counts nor shares.
     """
 
     include: Patterns = ("*",)
@@ -56,6 +59,7 @@ class Channels(Structure):
     multiple: int = 1
     verify: bool = True
     streams: bool = True
+    ends: tuple[int | float, int | float] = (0, 0)
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.kinds if kind not in KINDS]
@@ -63,6 +67,9 @@ class Channels(Structure):
             raise RecipeError(f"there is no kind {unknown[0]!r}", where="Channels(kinds=...)", mend=", ".join(KINDS))
         if self.floor < 1 or self.multiple < 1:
             raise RecipeError("a group must keep a unit", where="Channels(floor, multiple)", mend="1 or more")
+        if any(not end >= 0 or (isinstance(end, float) and end >= 1) for end in self.ends):
+            what, mend = f"ends is {tuple(self.ends)}", "counts of blocks, or shares in [0, 1) such as 0.125"
+            raise RecipeError(what, where="Channels(ends=...)", mend=mend)
 
     @property
     def cuts(self) -> bool:
@@ -80,7 +87,7 @@ class Channels(Structure):
             example: a batch, or the inputs alone; not needed where the engine gives one.
 
         Raises:
-            SubjectError: no module; no example; it holds masks; it does not run on the example.
+            SubjectError: no module; no example; it holds masks; it does not run on the example; all blocks are ends.
         """
         seeing = self if example is None else self.seeing(on(example))
         coupling: Coupling = sight_of(seeing, subject).of(subject)
@@ -88,9 +95,10 @@ class Channels(Structure):
         layers = surroundings_of(coupling.flow, named)
         sections = sections_of(subject, coupling.flow)
         shared = {m.name for f in coupling.families if f.kind == "kv-groups" and f.size > 1 for m in f.members}
-        offered = [f for f in coupling.families if self._offers(f, shared)]
+        whole = whole_blocks(subject, self.ends)
+        left = {f.name: why for f in coupling.families if (why := self._left_out(f, shared, whole))}
+        offered = [f for f in coupling.families if f.name not in left]
         groups = [_group(f, named, layers, section_of(f, sections), self) for f in offered]
-        left = {f.name: "excluded" for f in coupling.families if f not in offered}
         params = sum(p.numel() for p in subject.parameters())
         size = sum(p.numel() * p.element_size() for p in subject.parameters())
         parameters = {n for n, _ in subject.named_parameters()}
@@ -125,6 +133,13 @@ class Channels(Structure):
                 surgery = cut_(subject, sight.call, coupling, gone)
         follow(surgery.cuts)
         return subject, Plan(added) + surgery.plan
+
+    def _left_out(self, family: Family, shared: set[str], whole: Mapping[str, str]) -> str:
+        """Why a family does not go; empty where it may."""
+        if not self._offers(family, shared):
+            return "excluded"
+        paths = (m.name.rpartition(".")[0] for m in family.members)
+        return next((why for path in paths for block, why in whole.items() if f"{path}.".startswith(f"{block}.")), "")
 
     def _offers(self, family: Family, shared: set[str]) -> bool:
         kinds = {family.kind}
