@@ -18,6 +18,7 @@ from .prefix import Prefix
 from .q_constrained import QConstrained
 from .random_graph import ER, ERK
 from .sensitivity import Sensitivity
+from .stream_widths import StreamWidths
 from .uniform import Uniform, UniformPlus
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Prefix",
     "QConstrained",
     "Sensitivity",
+    "StreamWidths",
     "Uniform",
     "UniformPlus",
     "Widths",
