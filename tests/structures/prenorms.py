@@ -43,9 +43,7 @@ NOT_ROTATABLE = {
     "gemma2": lambda: _of("Gemma2", **SMALL, **GROUPED),
     "gemma3": lambda: transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**ENDS, **SMALL, **GROUPED)),
     "olmo2": lambda: _of("Olmo2", **SMALL),
-    "bert": lambda: transformers.BertForMaskedLM(
-        transformers.BertConfig(**{k: v for k, v in ENDS.items()}, **SMALL, max_position_embeddings=64)
-    ),
+    "bert": lambda: transformers.BertForMaskedLM(transformers.BertConfig(**ENDS, **SMALL, max_position_embeddings=64)),
     "mixtral": lambda: _of("Mixtral", **SMALL, num_key_value_heads=2, num_local_experts=4),
     "opt, norms behind": lambda: _opt(do_layer_norm_before=False),
     "no head": lambda: transformers.LlamaModel(transformers.LlamaConfig(**ENDS, **SMALL)),

@@ -1,4 +1,4 @@
-"""Norms fused into the layers that read them: the function stays, and every rotation of the stream is free afterwards."""
+"""Norms fused into the layers that read them: the function stays, and every rotation is free afterwards."""
 
 import pytest
 import torch

@@ -236,7 +236,7 @@ class _Watch:
                 chains.append(_Chain(norm, [call]))
                 continue
             if form is None:
-                raise refused("it reads the stream without a norm", call.path)
+                raise refused("it reads neither a norm of the stream nor what the layer before it gives", call.path)
             if not steps and not _same(call.given, x):
                 raise refused("its input is not that of its block", call.path)
             self._forms[call.path] = form

@@ -89,7 +89,7 @@ class SlicedStream:
             norm, like = model.get_submodule(place.norms[0]), next(model.parameters())
             norm.weight = nn.Parameter(torch.ones(form.width, dtype=like.dtype, device=like.device))
         if call is not None and before is not None:
-            _check_equal(before, _logits(model, call), type(model).__name__)
+            _check_equal(model, before, _logits(model, call))
 
     @property
     def done(self) -> bool:
@@ -192,6 +192,8 @@ def _check_block(
     at = next(i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor))
     x = leaves[at]
     dense = twin(*args, **kwargs)
+    if not torch.isfinite(dense).all():
+        raise _not_finite(model, block.path)
     held = nn.ModuleDict({"block": twin})
     mine, my_forms = _renamed(block, forms)
     fuse_block_(held, mine, my_forms, x.shape[-1])
@@ -210,6 +212,16 @@ def _check_block(
     apart = float((found.double() - expected.double()).norm() / expected.double().norm().clamp_min(1e-30))
     if not apart < 1e-4:
         raise refused(f"rotated, its output differs by {apart:.2g}: it is no sum of branches behind norms", block.path)
+
+
+def _not_finite(model: nn.Module, where: str) -> NumericsError:
+    """The error for a block whose output is not finite; names a weight that is not, if there is one."""
+    broken = next((name for name, p in model.named_parameters() if not torch.isfinite(p).all()), None)
+    return NumericsError(
+        f"{where} gives numbers that are not finite" + (": so are weights" if broken else ""),
+        where=where if broken is None else f"tensor {broken!r}",
+        mend="repair or reload the weights" if broken else "check the data, or run it in float32 or bfloat16",
+    )
 
 
 def _half(thing: Any) -> bool:
@@ -250,13 +262,13 @@ def _logits(model: nn.Module, call: Call) -> Tensor | None:
     return found.detach().clone() if isinstance(found, Tensor) else None
 
 
-def _check_equal(before: Tensor, after: Tensor | None, where: str) -> None:
+def _check_equal(model: nn.Module, before: Tensor, after: Tensor | None) -> None:
     assert after is not None
     apart = float((after.double() - before.double()).norm() / before.double().norm().clamp_min(1e-30))
-    if not apart < _COARSE.get(before.dtype, 1e-4):
+    if not apart < max(_COARSE.get(p.dtype, 1e-4) for p in model.parameters()):
         raise NumericsError(
             f"with its norms fused the outputs differ by {apart:.2g} of their size",
-            where=where,
+            where=type(model).__name__,
             mend="load the model again: it was changed; try it in float32",
         )
 

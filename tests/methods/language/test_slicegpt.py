@@ -167,7 +167,8 @@ import secateur.transformers
 model = secateur.transformers.from_pretrained(sys.argv[1])
 ids = torch.load(sys.argv[2])
 with torch.no_grad():
-    torch.save((model(input_ids=ids, use_cache=False).logits, model.generate(ids, max_new_tokens=5, do_sample=False)), sys.argv[3])
+    logits = model(input_ids=ids, use_cache=False).logits
+    torch.save((logits, model.generate(ids, max_new_tokens=5, do_sample=False)), sys.argv[3])
 """
 
 
