@@ -22,6 +22,7 @@ from .verdict import higher, lower, within
     against="dense",
     expect=within("apart", by=1e-4),
     differs="llama7m (6.9 M parameters)",
+    finding="4.6e-7: what float32 rounds.",
 )
 def rotations_alone_change_nothing(seed: int, method: str) -> dict[str, float]:
     """Fused, rotated and not cut, its logits on 4 windows differ from the dense ones by less than 1e-4."""
@@ -41,6 +42,8 @@ def rotations_alone_change_nothing(seed: int, method: str) -> dict[str, float]:
     expect=lower("perplexity", by=0.2, relative=True),
     differs="llama7m (6.9 M parameters) for OPT-125M and larger; 64 windows of 256 tokens of WikiText-2 validation "
     "for 128 of 2048. The other side cuts the coordinates of least energy, place by place, with the same norms fused",
+    finding="44.2 against 72.4. Of all parameters both sides lose 0.3 %, because this model's head is its embedding "
+    "and becomes a tensor of its own; of the multiplications go 11.7 % (the next claim).",
 )
 def beats_cutting_coordinates(seed: int, method: str) -> dict[str, float]:
     """With a quarter of the width cut, its perplexity is at least 20 % lower than that without rotation."""
@@ -59,6 +62,8 @@ def beats_cutting_coordinates(seed: int, method: str) -> dict[str, float]:
     expect=higher("speed", by=0.0),
     differs="CPU time of forward passes of llama7m (6.9 M parameters) on 4 windows of 256 tokens, medians of 11 "
     "interleaved pairs, for GPUs and models of 7 B and more",
+    finding="8.9 % more, with 88.3 % of the multiplications. Measured twice, because the first time those of a head "
+    "that is the embedding were not counted; the speed was 7.6 % then.",
 )
 def reads_more_tokens_in_the_same_time(seed: int, method: str) -> dict[str, float]:
     """With a quarter of the width cut, it reads more tokens per second than the dense model."""

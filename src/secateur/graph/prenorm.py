@@ -401,7 +401,7 @@ def _is_even(model: nn.Module, call: Call, found: PreNorm) -> bool:
             hooks.enter_context(_instead(module, ended if module is last else passed))
         try:
             call(model)
-        except (RuntimeError, ValueError, IndexError):
+        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             return True
     return False
 

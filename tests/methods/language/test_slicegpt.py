@@ -13,7 +13,7 @@ from prenorms import NOT_ROTATABLE, ROTATABLE, apart, ids, logits, model_of
 import secateur as sc
 from secateur.core import SlicedBlock, Untie
 from secateur.scores import Energy
-from secateur.solvers.principal import principal_axes
+from secateur.solvers.principal import PrincipalAxes, principal_axes
 from secateur.structures import Directions
 from secateur.tasks.language import Windows, language_task, random_windows
 
@@ -113,6 +113,14 @@ def test_both_shares_are_told_the_one_of_the_width_and_the_one_of_the_parameters
 def test_widths_are_rounded_down_to_multiples_of_8_and_may_follow_the_depth():
     assert sliced(sparsity=0.3).keep.counts == dict.fromkeys(sliced().keep.counts, 16)
     assert list(sliced(sparsity=0.5, multiple=1, tilt=0.5).keep.counts.values()) == [24, 18, 13, 8]
+
+
+def test_widths_may_be_given_place_by_place():
+    shares = {"model.layers.0.*": 0.5, "model.layers.1.input*": 0.25}
+    recipe = sc.Recipe(Directions(), solve=PrincipalAxes(), budget=sc.budgets.Fixed(shares), propagation="stages")
+    result = sc.prune(model_of("llama"), recipe, task=task())
+    assert list(result.keep.counts.values()) == [16, 16, 24, 32]
+    assert [tuple(s.weight.shape) for s in result.subject.model.layers[1].shortcuts] == [(32, 24), (32, 32)]
 
 
 def test_a_width_of_nothing_is_refused():
