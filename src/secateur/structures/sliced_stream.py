@@ -112,7 +112,7 @@ class SlicedStream:
         if b == len(blocks):
             changed += self._write_(b, 0, Q)
         elif s:
-            changed += self._write_(b, s, Q)
+            changed += [*self._write_(b, s, Q), f"{blocks[b].path}.shortcuts.{s}"]
             times_inputs_(self._shortcut(b, s), Q)
         else:
             changed += self._fold_()
@@ -150,10 +150,7 @@ class SlicedStream:
             wrote = [*block.steps[s].writers, f"{block.path}.shortcuts.{s}"]
         for path in wrote:
             times_outputs_(self._module(path), Q)
-        return [*wrote, *([f"{self.form.blocks[b].path}.shortcuts.{s + 1}"] if self._has(b, s + 1) else [])]
-
-    def _has(self, b: int, s: int) -> bool:
-        return s < len(self.form.blocks[b].steps)
+        return wrote
 
     def _module(self, path: str) -> nn.Module:
         return self._model.get_submodule(path)
