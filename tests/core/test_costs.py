@@ -127,3 +127,17 @@ def test_totals_count_a_tied_tensor_once():
     model[1].weight = model[0].weight
     attach_mask_(model, "0.weight", torch.zeros(6, 4, dtype=torch.bool))
     assert totals(model) == {"params": 24, "nonzero": 0}
+
+
+def test_a_table_that_is_also_the_head_has_the_heads_multiplications():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.head = nn.Embedding(7, 4), nn.Linear(4, 7, bias=False)
+            self.head.weight = self.table.weight
+
+        def forward(self, ids):
+            return self.head(self.table(ids))
+
+    (row,) = layers(Tied(), torch.zeros(1, 5, dtype=torch.long))
+    assert row.name == "table.weight" and row.macs == 5 * 4 * 7

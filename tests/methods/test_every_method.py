@@ -14,7 +14,8 @@ METHODS = sorted(registry.entries())
 CUTS = [m for m in METHODS if registry.get(m).recipe().structure.cuts]
 LAYERS = [m for m in CUTS if isinstance(registry.get(m).recipe().structure, sc.structures.Layers)]
 SUBLAYERS = [m for m in LAYERS if registry.get(m).recipe().structure.kinds == ("sublayers",)]
-CHANNELS = [m for m in CUTS if m not in LAYERS]
+STREAMS = [m for m in CUTS if isinstance(registry.get(m).recipe().structure, sc.structures.Directions)]
+CHANNELS = [m for m in CUTS if m not in LAYERS and m not in STREAMS]
 MASKS = [m for m in METHODS if m not in CUTS]
 BY_ROWS = {"wanda", "owl"}
 SPARSITY = 0.6
@@ -77,8 +78,40 @@ class Branched(Deep):
         self.blocks = nn.Sequential(*(Branch() for _ in range(5)))
 
 
+class Read(nn.Module):
+    """A block that reads its stream through a norm."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.norm, self.up, self.act, self.down = (
+            nn.LayerNorm(width),
+            nn.Linear(width, 12),
+            nn.ReLU(),
+            nn.Linear(12, width),
+        )
+
+    def forward(self, x):
+        return x + self.down(self.act(self.up(self.norm(x))))
+
+
+class Stream(nn.Module):
+    """Rows of pictures as tokens of a stream that only norms read, for methods that narrow it."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(4, 40)
+        self.blocks = nn.ModuleList(Read(40) for _ in range(2))
+        self.norm, self.out = nn.LayerNorm(40), nn.Linear(40, 4)
+
+    def forward(self, x):
+        x = self.hidden(x.flatten(1, 2))
+        for block in self.blocks:
+            x = block(x)
+        return self.out(self.norm(x)).mean(1)
+
+
 def kind(method):
-    return Branched if method in SUBLAYERS else Deep if method in LAYERS else Net
+    return Stream if method in STREAMS else Branched if method in SUBLAYERS else Deep if method in LAYERS else Net
 
 
 def task(method="", seed=0):
@@ -111,6 +144,8 @@ def method(request):
 
 masking = pytest.mark.parametrize("method", MASKS, indirect=True)
 cutting = pytest.mark.parametrize("method", CUTS, indirect=True)
+costing = pytest.mark.parametrize("method", [m for m in CUTS if m not in STREAMS], indirect=True)
+rotating = pytest.mark.parametrize("method", STREAMS, indirect=True)
 narrowing = pytest.mark.parametrize("method", CHANNELS, indirect=True)
 shortening = pytest.mark.parametrize("method", [m for m in LAYERS if m not in SUBLAYERS], indirect=True)
 thinning = pytest.mark.parametrize("method", SUBLAYERS, indirect=True)
@@ -179,7 +214,40 @@ def test_what_went_of_the_blocks_is_gone_and_nothing_else_is(method):
     assert not result.masks and result.after["macs"] < result.before["macs"]
 
 
-@cutting
+@rotating
+def test_what_went_of_the_stream_is_cut_out_of_all_that_touches_it(method):
+    result = run(method)
+    first, second = result.keep.counts.values()
+    shapes = {n: tuple(p.shape) for n, p in result.subject.named_parameters()}
+    assert shapes == {
+        "hidden.weight": (first, 4),
+        "hidden.bias": (first,),
+        "blocks.0.up.weight": (12, first),
+        "blocks.0.up.bias": (12,),
+        "blocks.0.down.weight": (second, 12),
+        "blocks.0.down.bias": (second,),
+        "blocks.0.shortcuts.0.weight": (second, first),
+        "blocks.1.up.weight": (12, second),
+        "blocks.1.up.bias": (12,),
+        "blocks.1.down.weight": (40, 12),
+        "blocks.1.down.bias": (40,),
+        "blocks.1.shortcuts.0.weight": (40, second),
+        "out.weight": (4, 40),
+        "out.bias": (4,),
+    }
+    assert not result.masks and first < 40 and second < 40
+
+
+@rotating
+def test_a_share_of_the_multiplications_is_refused_before_anything_changes(method):
+    model = net(method)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(sc.RecipeError, match="give a sparsity"):
+        sc.prune(model, method, macs=0.5, task=task(method))
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@costing
 def test_a_share_of_the_multiplications_is_met_as_nearly_as_whole_units_allow(method):
     result = sc.prune(net(method), method, macs=0.5, task=task(method))
     one = result.before["macs"] * max(1 / n for n in ((5,) if method in LAYERS else (8, 16)))
@@ -195,6 +263,8 @@ def test_a_floor_of_the_structure_holds(method):
     structure, floor = (sc.structures.Channels(floor=4), 4) if method in CUTS else (sc.structures.Weights(floor=40), 40)
     if method in LAYERS:
         structure, floor = sc.structures.Layers(floor=2), 2
+    if method in STREAMS:
+        structure, floor = sc.structures.Directions(floor=4), 4
     result = run(method, structure=structure)
     assert min(result.keep.counts.values()) >= floor
 

@@ -19,6 +19,7 @@ from .prefix import Prefix
 from .q_constrained import QConstrained
 from .random_graph import ER, ERK
 from .sensitivity import Sensitivity
+from .stream_widths import StreamWidths
 from .uniform import Uniform, UniformPlus
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Prefix",
     "QConstrained",
     "Sensitivity",
+    "StreamWidths",
     "Uniform",
     "UniformPlus",
     "Widths",

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from secateur.core import Forward, Group, NumericsError, State, Statistic, SubjectError, owner_of
+from secateur.core import Forward, Group, NumericsError, SlicedNorm, State, Statistic, SubjectError, owner_of
 
 Key = tuple[str, Statistic]
 
@@ -125,7 +125,8 @@ def _hook(hooks: ExitStack, model: nn.Module, group: Group, hear: Callable[..., 
 
 def token_view(module: nn.Module) -> View | None:
     """How this module's input and output become tokens; None where they do not."""
-    if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
+    norms = nn.LayerNorm | nn.RMSNorm | SlicedNorm
+    if isinstance(module, nn.Linear | norms) or type(module).__name__ == "Conv1D":
         return View()
     if isinstance(module, nn.Conv2d) and module.groups == 1 and isinstance(module.padding, tuple):
         return View((module.kernel_size, module.dilation, module.padding, module.stride))

@@ -2,6 +2,7 @@ from . import registry as registry
 from .adapter import Adapt as Adapt
 from .adapter import Adapter as Adapter
 from .adapter import Variant as Variant
+from .adapter import is_transposed as is_transposed
 from .adapter import merge_kept_ as merge_kept_
 from .added import AddBias as AddBias
 from .blocks import (
@@ -162,6 +163,12 @@ from .select import RandomPick as RandomPick
 from .select import Select as Select
 from .select import TopK as TopK
 from .select import boundary as boundary
+from .sliced import Branch as Branch
+from .sliced import Rewire as Rewire
+from .sliced import SlicedBlock as SlicedBlock
+from .sliced import SlicedNorm as SlicedNorm
+from .sliced import Slim as Slim
+from .sliced import Untie as Untie
 from .space import Group as Group
 from .space import Member as Member
 from .space import Site as Site

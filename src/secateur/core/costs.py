@@ -136,13 +136,16 @@ def _relative(name: str, root: str) -> str:
 
 
 def layers(model: nn.Module, example: Any | None = None, call: Call = first_call) -> list[Layer]:
-    """A cost row for every parameter, tied ones once."""
+    """A cost row for every parameter, tied ones once, with the MACs of all the modules that hold them."""
     macs = _macs_of_matrices(model, macs_by_module(model, example, call)) if example is not None else None
     kinds = {path: type(m).__name__ for path, m in model.named_modules()}
+    names: dict[int, list[str]] = {}
+    for name, p in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(p), []).append(name)
     rows = []
     for name, p in model.named_parameters():
         path = name.rpartition(".")[0]
-        own = None if macs is None else round(macs.get(name, 0))
+        own = None if macs is None else round(sum(macs.get(each, 0) for each in names[id(p)]))
         nonzero = p.numel() if p.is_meta else int(torch.count_nonzero(p.detach()))
         rows.append(Layer(name, kinds[path], tuple(p.shape), p.numel(), nonzero, p.numel() * p.element_size(), own))
     return rows

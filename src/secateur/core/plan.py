@@ -22,6 +22,7 @@ from .depth import Drop, Skip
 from .errors import CheckpointError
 from .files import MOST_ELEMENTS, shape_of
 from .masks import MASK_SUFFIX, attach_mask_, owner_of
+from .sliced import Rewire, Slim, Untie
 from .task import in_eval_mode
 
 
@@ -208,7 +209,7 @@ def _mend_recurrent_(module: nn.RNNBase) -> None:
         module.flatten_parameters()
 
 
-Action = Mask | Resize | Mend | Skip | Drop | Adapt | AddBias
+Action = Mask | Resize | Mend | Skip | Drop | Adapt | AddBias | Untie | Slim | Rewire
 _KINDS: dict[str, type[Action]] = {
     "mask": Mask,
     "resize": Resize,
@@ -217,6 +218,9 @@ _KINDS: dict[str, type[Action]] = {
     "drop": Drop,
     "adapt": Adapt,
     "bias": AddBias,
+    "untie": Untie,
+    "slim": Slim,
+    "rewire": Rewire,
 }
 
 
@@ -260,7 +264,9 @@ class Plan:
     def to_json(self) -> list[dict[str, object]]:
         """Plain data, for `secateur.json`."""
         names = {kind: name for name, kind in _KINDS.items()}
-        return [{"do": names[type(a)], **_plain(asdict(a))} for a in self.actions]
+        return [
+            {"do": names[type(a)], **(a.plain() if isinstance(a, Rewire) else _plain(asdict(a)))} for a in self.actions
+        ]
 
     @classmethod
     def from_json(cls, data: object) -> "Plan":
@@ -299,6 +305,13 @@ def _action(entry: object) -> Action:
         case {"do": "adapt", "tensor": str(tensor), "rank": int(rank), "scaling": float(scaling), **rest} if not rest:
             if _is_size(rank) and 0 < rank <= MOST_RANK and math.isfinite(scaling):
                 return Adapt(tensor, rank, scaling)
+        case {"do": "untie", "tensor": str(tensor), **rest} if not rest:
+            return Untie(tensor)
+        case {"do": "slim", "module": str(module), "width": int(width), "eps": float(eps), **rest} if not rest:
+            if _is_size(width) and width > 0 and math.isfinite(eps) and eps >= 0:
+                return Slim(module, width, eps)
+        case {"do": "rewire", "module": str(module), "steps": list(steps), "shapes": list(shapes), **rest} if not rest:
+            return _rewired(entry, module, steps, shapes)
         case {"do": "drop", "container": str(container), "entries": list(entries), **rest} if not rest:
             if all(isinstance(name, str) for name in entries):
                 return Drop(container, tuple(entries))
@@ -313,6 +326,16 @@ def _action(entry: object) -> Action:
             if all(map(_is_place, gives)) and (len(gives) == 1 or not alone):
                 return Skip(module, tuple(gives), alone, zeros)
     raise _damaged(entry)
+
+
+def _rewired(entry: object, module: str, steps: list[Any], shapes: list[Any]) -> Rewire:
+    try:
+        read = tuple(shape_of(shape) for shape in shapes)
+        if any(len(shape) != 2 for shape in read):
+            raise ValueError("no matrix")
+        return Rewire(module, Rewire.parsed(steps), tuple((rows, columns) for rows, columns in read))
+    except (ValueError, TypeError) as error:
+        raise _damaged(entry) from error
 
 
 def _is_name(attribute: str) -> bool:

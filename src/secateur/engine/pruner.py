@@ -202,9 +202,9 @@ class DecisionMaker:
     def act_(self, move: Move, step: int) -> None:
         """Decide and apply, in place where the subject allows it."""
         structure = self.recipe.structure
-        if structure.rewrite_needs:
-            evidence = self._collect(structure.find(self.original), structure.rewrite_needs)
-            self.plan += structure.rewrite_(self.original, Stats(evidence, seed=self._seed, step=step))
+        needs = structure.rewrite_needs
+        evidence = self._collect(structure.find(self.original), needs) if needs else {}
+        self.plan += structure.rewrite_(self.original, Stats(evidence, seed=self._seed, step=step))
         space = structure.find(self.original)
         if self._latency is not None:
             space = self._latency.of(space, self.original)

@@ -7,6 +7,8 @@ from .find import couple
 from .hooked import overheard
 from .layers import LayerUnits, layers_of
 from .masked import masked_outputs
+from .norms import NormForm, norm_form
+from .prenorm import PreNorm, Step, SumBlock, is_linear, prenorm_of, refused
 from .proof import otherwise, proven_cut_
 from .removal import Removal, products, removal
 from .residual import Unit
@@ -21,7 +23,11 @@ __all__ = [
     "Cut",
     "Family",
     "LayerUnits",
+    "NormForm",
+    "PreNorm",
     "Removal",
+    "Step",
+    "SumBlock",
     "Surgery",
     "Tag",
     "Unit",
@@ -33,14 +39,18 @@ __all__ = [
     "follow",
     "follow_",
     "forget",
+    "is_linear",
     "layers_of",
     "masked_outputs",
     "names_by_tensor",
+    "norm_form",
     "otherwise",
     "overheard",
     "pinned",
+    "prenorm_of",
     "products",
     "proven_cut_",
+    "refused",
     "removal",
     "shorten_",
     "tracks_of",

@@ -5,6 +5,7 @@ from .coarse_to_fine import CoarseToFine
 from .columns import Fluctuation, MagSP, WandaSP
 from .coupled import Coupled
 from .custom import Custom
+from .energy import Energy
 from .flow import Crop, Grasp, Snip
 from .folded import FoldedNorm
 from .gradients import GradientMagnitude, Taylor
@@ -27,6 +28,7 @@ __all__ = [
     "Coupled",
     "Crop",
     "Custom",
+    "Energy",
     "Fluctuation",
     "FoldedNorm",
     "GradientMagnitude",

@@ -1,6 +1,7 @@
 """What may go: structures find the space of units on a subject, and carry a choice out."""
 
 from .channels import Channels
+from .directions import Directions
 from .layers import Layers
 from .parse import structure
 from .samples import Samples
@@ -11,6 +12,7 @@ __all__ = [
     "NM",
     "Blocks",
     "Channels",
+    "Directions",
     "Layers",
     "Samples",
     "SparseWeights",
