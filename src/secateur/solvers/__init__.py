@@ -1,5 +1,6 @@
 """Which units go, and the repair of what stays, in one act."""
 
+from .obc import OBC
 from .sparsegpt import SparseGPT
 
-__all__ = ["SparseGPT"]
+__all__ = ["OBC", "SparseGPT"]
