@@ -191,3 +191,37 @@ def test_a_refinement_that_changes_counts_is_refused():
 def test_nothing_to_exchange_is_no_error():
     _, _, result = refine(BlockDescent(steps=2), sparsity=0.0)
     assert result.history[0]["refined"] == {"steps": 0}
+
+
+def test_a_recipe_file_may_name_it(tmp_path):
+    from secateur.engine.recipe_file import read_recipe
+
+    text = "model: builtin:digits-mlp\nsparsity: 0.9\nrecipe:\n  structure: weights\n  score: magnitude\n"
+    (tmp_path / "r.yaml").write_text(text + "  refine:\n    block-descent: {steps: 7, choose: random}\n")
+    assert read_recipe(tmp_path / "r.yaml").method.refine == BlockDescent(steps=7, choose="random")
+    (tmp_path / "r.yaml").write_text(text + "  refine: block-decent\n")
+    with pytest.raises(RecipeError, match="block-descent"):
+        read_recipe(tmp_path / "r.yaml")
+
+
+def test_from_disk_to_disk_there_is_no_loss_to_ask(tmp_path):
+    _, task = problem()
+    recipe = Recipe(Weights(), Magnitude(), refine=BlockDescent(steps=2))
+    with pytest.raises(RecipeError, match="asks the loss of the whole model"):
+        sc.prune_folder(tmp_path, recipe, tmp_path / "out", task=task, sparsity=0.5)
+
+
+def test_masks_on_the_way_of_training_are_refined_too():
+    task = digits_flat()
+    result = sc.prune(
+        task.model(),
+        Recipe(Weights(), Magnitude(), schedule=sc.schedules.Iterative(rounds=2), refine=BlockDescent(steps=3)),
+        sparsity=0.8,
+        heal=0.1,
+        task=task,
+        recovery="fine-tune",
+    )
+    assert result.sparsity["sparsity"] == pytest.approx(0.8, abs=1e-3)
+    assert [move["refined"]["steps"] for move in result.history] == [3, 3]
+    weights = dict(result.subject.named_parameters())
+    assert all(not weights[name][~mask].any() for name, mask in result.masks.items())
