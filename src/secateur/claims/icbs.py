@@ -55,6 +55,7 @@ def _of_digits(seed: int, method: str, sparsity: float) -> dict[str, float]:
     against="magnitude",
     expect=lower("train_loss", by=0.1, relative=True),
     differs="MLP 64-100-10 on scikit-learn's digits; 120 blocks of 128 weights, minibatches of 128",
+    finding="1.23 against 1.78; accuracy 83 % against 60 %.",
 )
 def lowers_the_loss_of_a_mask(seed: int, method: str) -> dict[str, float]:
     """At 90 %, 120 blocks lower the training loss of the magnitude mask by at least 10 %."""
@@ -66,6 +67,7 @@ def lowers_the_loss_of_a_mask(seed: int, method: str) -> dict[str, float]:
     against="magnitude",
     expect=higher("accuracy", by=0.02),
     differs="MLP 64-100-10 on scikit-learn's digits; 120 blocks of 128 weights, minibatches of 128",
+    finding="67 % against 43 %. By how much differs widely between seeds.",
 )
 def raises_the_accuracy_of_a_mask(seed: int, method: str) -> dict[str, float]:
     """At 95 %, 120 blocks raise the accuracy of the magnitude mask by at least 2 points."""

@@ -37,6 +37,7 @@ def _layer(seed: int) -> tuple[Tensor, Tensor]:
     against="magnitude",
     expect=lower("mse", by=0.5, relative=True),
     differs="random layers of 64 x 128 with correlated inputs",
+    finding="A fifth of it.",
 )
 def errs_less_than_half_as_much_as_magnitude(seed: int, method: str) -> dict[str, float]:
     """At 50 %, on correlated inputs, the mean squared error of a layer's outputs is less than half of magnitude's."""
@@ -55,6 +56,7 @@ def errs_less_than_half_as_much_as_magnitude(seed: int, method: str) -> dict[str
     against="least-squares",
     expect=within("distance", by=1e-6),
     differs="random layers of 64 x 128 with correlated inputs",
+    finding="The two agree to rounding in float64.",
 )
 def one_removal_is_restricted_least_squares(seed: int, method: str) -> dict[str, float]:
     """After one removal in each row, the weights are those of least squares without that input, to 1e-6.
@@ -89,6 +91,7 @@ def _errors(method: str, seed: int) -> dict[str, float]:
     against="sparsegpt",
     expect=higher("layers_won", by=0.9),
     differs="ResNet-20 on CIFAR-10, 512 images; half of each row's weights",
+    finding="In every layer, for every seed: 0.45 % of the outputs' energy is lost on average, against 1.0 %.",
 )
 def errs_less_than_sparsegpt_in_nearly_every_layer(seed: int, method: str) -> dict[str, float]:
     """At 50 % of each row, judged on dense inputs, the outputs of 95 % of the layers are nearer to the dense ones.
@@ -106,6 +109,7 @@ def errs_less_than_sparsegpt_in_nearly_every_layer(seed: int, method: str) -> di
     expect=higher("accuracy"),
     differs="ResNet-20 on CIFAR-10, 512 images to calibrate, 2,000 test images for each seed; 70 % of each matrix, "
     "each layer hearing what the pruned ones before it give; batch norms are left as they are",
+    finding="90.3 % against 81.4 %, where the published network has 91.7 %, at three times the time.",
 )
 def keeps_more_accuracy_than_sparsegpt(seed: int, method: str) -> sc.Result:
     """At 70 % its accuracy is higher than SparseGPT's."""
