@@ -225,3 +225,12 @@ def test_masks_on_the_way_of_training_are_refined_too():
     assert [move["refined"]["steps"] for move in result.history] == [3, 3]
     weights = dict(result.subject.named_parameters())
     assert all(not weights[name][~mask].any() for name, mask in result.masks.items())
+
+
+def test_layers_that_the_loss_does_not_depend_on_are_named(caplog):
+    model, task = problem()
+    model.spare = nn.Linear(8, 4)
+    model.forward = lambda x: model[0](x)
+    result = sc.prune(model, "icbs", sparsity=0.5, steps=4, task=task)
+    assert "the loss does not depend on spare.weight" in caplog.text
+    assert result.keep.counts == {"0.weight": 16, "spare.weight": 16}

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-import secateur as sc
 from secateur.core import RecipeError, Task
 from secateur.solvers.refining.slopes import Slopes, frozen, hessian
 from secateur.structures import NM, Weights
@@ -158,10 +157,43 @@ def test_a_loss_that_cannot_be_differentiated_twice_says_what_to_do():
         assert hessian(model, task, batch, group, torch.arange(3)).isfinite().all()
 
 
-def test_a_layer_that_never_runs_is_named():
+def test_a_layer_that_does_not_run_has_no_slope():
     model = nn.Sequential(nn.Linear(4, 3))
     model.spare = nn.Linear(4, 3)
     model.forward = lambda x: model[0](x)
     batch = (torch.randn(5, 4), torch.randint(3, (5,)))
-    with frozen(model), pytest.raises(sc.RecipeError, match="did not run"):
-        Slopes(model, Task(train=[batch], test=[batch]), batch, Weights().find(model)["spare.weight"])
+    space = Weights().find(model)
+    with frozen(model):
+        found = Slopes(model, Task(train=[batch], test=[batch]), batch, space["spare.weight"])
+        assert not found.used and not found.mean.any() and not found.of(torch.arange(4)).any()
+        assert Slopes(model, Task(train=[batch], test=[batch]), batch, space["0.weight"]).used
+
+
+def test_a_weight_that_is_read_without_calling_its_layer_has_one():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention, self.last = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.last(self.attention(x, x, x, need_weights=False)[0]).mean(1)
+
+    model = Net().eval()
+    batch = (torch.randn(5, 6, 8), torch.randint(3, (5,)))
+    task = Task(train=[batch], test=[batch])
+    for group in Weights().find(model):
+        expected = slow(model, task, batch, group)
+        with frozen(model):
+            found = Slopes(model, task, batch, group)
+            torch.testing.assert_close(found.of(torch.arange(9)), expected[:, :9])
+
+
+def test_layers_may_be_called_by_keyword():
+    model = nn.Sequential(nn.Linear(4, 3))
+    model.forward = lambda x: model[0](input=x)
+    batch = (torch.randn(5, 4), torch.randint(3, (5,)))
+    task = Task(train=[batch], test=[batch])
+    (group,) = Weights().find(model)
+    expected = slow(model, task, batch, group)
+    with frozen(model):
+        torch.testing.assert_close(Slopes(model, task, batch, group).of(torch.arange(12)), expected)

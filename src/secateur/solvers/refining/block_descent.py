@@ -8,6 +8,7 @@ is solved, where x^T Q x is the change of the loss to second order at the weight
 back have their original values again.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from .loss_change import empirical_fisher, quadratic
 from .slopes import Slopes, frozen, hessian
 
 Curvature = Literal["gradient_per_sample", "gradient_mean", "exact", "exact_piecewise"]
+_log = logging.getLogger(__name__)
 _LEAST = 10
 
 
@@ -93,6 +95,7 @@ class BlockDescent(Refine):
         rng = stats.rng(groups[0], "block descent")
         original = {g.name: _tensor(g).detach().clone() for g in groups}
         batches = [to_device(batch, device_of(model)) for batch in batches]
+        runs: dict[str, bool] = {}
         with in_eval_mode(model), frozen(model):
             try:
                 for group in groups:
@@ -101,12 +104,15 @@ class BlockDescent(Refine):
                 for step, group in enumerate(self._order(groups, rng)):
                     batch = batches[int(torch.randint(len(batches), (1,), generator=rng))]
                     mine = layers[group.name]
-                    self._step_(model, task, batch, group, mine, original[group.name], stats, rng)
+                    used = self._step_(model, task, batch, group, mine, original[group.name], stats, rng)
+                    runs[group.name] = runs.get(group.name, False) or used
                     report("block descent", step + 1, self.steps)
                 after = _loss(model, task, batches)
             finally:
                 for group in groups:
                     _tensor(group).data.copy_(original[group.name])
+        if idle := [name for name, used in runs.items() if not used]:
+            _log.warning("the loss does not depend on %s, which stays as it is", ", ".join(idle))
         found = {g.name: (~layers[g.name].gone).reshape(g.shape).to(keep[g.name].device) for g in space}
         moved = sum(int((found[n] & ~keep[n]).sum()) for n in found)
         return Keep(found), {"steps": self.steps, "returned": moved, "loss_before": before, "loss_after": after}
@@ -156,8 +162,8 @@ class BlockDescent(Refine):
         original: Tensor,
         stats: Stats,
         rng: Generator,
-    ) -> None:
-        """One block of one layer, in place."""
+    ) -> bool:
+        """One block of one layer, in place; whether the loss depends on the layer."""
         assert group.site is not None
         slopes = Slopes(model, task, batch, group)
         w0 = group.site.unfold(original).flatten()
@@ -168,8 +174,8 @@ class BlockDescent(Refine):
         else:
             scores = torch.rand(group.size, generator=rng)
         block = mine.block(scores, self.block, self.pruned)
-        if not len(block):
-            return
+        if not len(block) or not slopes.used:
+            return slopes.used
         at = block.to(w0.device)
         H, g = self._curvature(model, task, batch, group, slopes, at)
         values, gone = w0[at].double().cpu(), mine.gone[block]
@@ -177,6 +183,7 @@ class BlockDescent(Refine):
         mine.gone[block] = self._solved(Q, gone, mine.lanes[block], rng)
         mine.remember(block)
         _put_(group, original, mine.gone)
+        return True
 
     def _curvature(
         self, model: nn.Module, task: Task, batch: Any, group: Group, slopes: Slopes, at: Tensor

@@ -38,6 +38,7 @@ class Slopes:
 
     Attributes:
         mean: of the loss, as the site's matrix.
+        used: whether the loss depends on the layer: an expert that no token is sent to does not run.
     """
 
     def __init__(self, model: nn.Module, task: Task, batch: Any, group: Group) -> None:
@@ -50,6 +51,7 @@ class Slopes:
         self._calls: list[tuple[Tensor, Tensor]] | None = None
         if view is not None:
             self._calls = self._heard(module, view)
+        self.used = self._calls is not None
         if self._calls is None:
             self.mean = self._gradient(batch)
             return
@@ -60,6 +62,8 @@ class Slopes:
 
     def of(self, entries: Int[Tensor, " n"]) -> Float[Tensor, "samples n"]:
         """The gradient of each sample's loss with respect to these entries of the site's matrix."""
+        if not self.used:
+            return torch.zeros(self.samples, len(entries), device=self.mean.device)
         if self._calls is None:
             one = torch.arange(self.samples)
             parts = [self._gradient(picked_samples(self._batch, one[i : i + 1])).flatten() for i in one]
@@ -79,7 +83,7 @@ class Slopes:
         outputs: list[Tensor] = []
 
         def listen(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            given.append(args[0].detach().clone())
+            given.extend(x.detach().clone() for x in args[:1])  # none where it is called by keyword
             outputs.append(output.clone() if output.requires_grad else output.detach().requires_grad_())
             return outputs[-1].clone()  # which may be changed in place
 
@@ -88,13 +92,7 @@ class Slopes:
             loss = self._loss(self._batch)
         finally:
             handle.remove()
-        if not outputs:
-            raise RecipeError(
-                "the layer did not run, so the loss has no gradient there",
-                where=f"tensor {self._site.name!r}",
-                mend="leave it out with exclude=[...]",
-            )
-        if any(len(y) != self.samples for y in outputs):
+        if not outputs or len(given) < len(outputs) or any(len(y) != self.samples for y in outputs):
             return None
         backs = torch.autograd.grad(loss, outputs, allow_unused=True)
         found = []
@@ -113,10 +111,12 @@ class Slopes:
         tensor = self._site.tensor
         tensor.requires_grad_()
         try:
-            (found,) = torch.autograd.grad(self._loss(batch), tensor)
+            loss = self._loss(batch)
+            found = torch.autograd.grad(loss, tensor, allow_unused=True)[0] if loss.requires_grad else None
         finally:
             tensor.requires_grad_(False)
-        return self._site.unfold(found).float()
+        self.used = self.used or found is not None
+        return self._site.unfold(torch.zeros_like(tensor) if found is None else found).float()
 
 
 def _view(module: nn.Module) -> Callable[[Tensor, bool], Tensor] | None:
