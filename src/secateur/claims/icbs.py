@@ -80,6 +80,8 @@ def raises_the_accuracy_of_a_mask(seed: int, method: str) -> dict[str, float]:
     expect=lower("train_loss", by=0.1, relative=True),
     differs="ResNet-20 on CIFAR-10, 1,024 training images in minibatches of 64; batch norms are left as they are; "
     "2,000 test images for each seed",
+    finding="2.03 against 3.83, where guessing evenly gives 2.30. Accuracy is 25 % against 19 %, far from the dense "
+    "network's 92 %.",
 )
 def lowers_the_loss_of_a_convnet(seed: int, method: str) -> dict[str, float]:
     """On ResNet-20 at 90 %, 120 blocks lower the training loss of the magnitude mask by at least 10 %."""
