@@ -97,6 +97,7 @@ def lowers_the_loss_of_a_convnet(seed: int, method: str) -> dict[str, float]:
     differs="llama7m (6.9 M parameters) for Mistral-7B; 70 % of each row; 40 blocks of 1,024 weights, half of them "
     "pruned, minibatches of 8 windows of 128 tokens out of 64 of WikiText-2 validation; layers by the logarithm of "
     "their size, factor 0.75, ridge 0.001, tabu 0.4, fixed shares 0.42 and 0.35, as in the authors' example",
+    finding="61.1 against 68.2. It reads labels, the next tokens, where Wanda reads inputs alone.",
 )
 def beats_wanda_on_language(seed: int, method: str) -> dict[str, float]:
     """At 70 % its perplexity is lower than that of the Wanda mask that it starts from."""
