@@ -141,6 +141,9 @@ from .protocols import (
     Recovery as Recovery,
 )
 from .protocols import (
+    Refine as Refine,
+)
+from .protocols import (
     Schedule as Schedule,
 )
 from .protocols import (

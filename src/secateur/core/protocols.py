@@ -1,6 +1,6 @@
 """The verbs: one protocol for each question that a pruning method answers. Keep them this small."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -47,6 +47,24 @@ class Solve(Protocol):
 
     def __call__(self, group: Group, stats: Stats, count: int) -> Choice:
         """The keep and the repaired tensor of one group, of which `count` units stay in each lane."""
+        ...
+
+
+@runtime_checkable
+class Refine(Protocol):
+    """Is there a better choice of the same size? Asked once units were chosen, and before they go (iCBS)."""
+
+    def __call__(
+        self, model: torch.nn.Module, space: Space, keep: Keep, stats: Stats, task: Task, batches: Sequence[Any]
+    ) -> tuple[Keep, Mapping[str, Any]]:
+        """A keep with as many units in every lane, and what is worth recording of how it was found, as plain data.
+
+        Args:
+            model: with the values that units have if they stay; what is tried on it is put back.
+            keep: what was chosen.
+            stats: the scores it was chosen by, if there were any, and in `stats.keep` what was there to choose from.
+            batches: of the task's training data.
+        """
         ...
 
 

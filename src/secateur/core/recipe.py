@@ -9,7 +9,7 @@ from typing import Literal
 from .errors import RecipeError
 from .judging import Budget, Score
 from .parts import part_name
-from .protocols import Calibration, Recovery, Schedule, Solve, Structure
+from .protocols import Calibration, Recovery, Refine, Schedule, Solve, Structure
 from .select import Select, TopK
 
 
@@ -30,6 +30,7 @@ class Recipe:
             and each block is judged by what the pruned blocks before it give; "stages" splits blocks where their layers
             follow each other (queries, keys and values; what reads attention; ...).
         allow_collapse: whether a group may lose all its units; an error by default.
+        refine: what looks for a better choice of the same size; None takes the one that was made.
 
     Raises:
         RecipeError: neither or both of `score` and `solve`.
@@ -45,6 +46,7 @@ class Recipe:
     calibration: Calibration | None = None
     propagation: Literal["whole", "pruned", "stages"] = "whole"
     allow_collapse: bool = False
+    refine: Refine | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recovery", tuple(self.recovery))

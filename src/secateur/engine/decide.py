@@ -58,7 +58,7 @@ def decide(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: Wanted 
         choice = _solve(space, recipe, move, stats)
     else:
         assert score is not None
-        stats = replace(stats, scores=_admitted(_scores(space, score, stats), move.kind, stats.keep))
+        stats = replace(stats, scores=_admitted(scores_of(space, score, stats), move.kind, stats.keep))
         if cost is None:
             choice = _select(space, recipe, move, stats, score)
         elif getattr(_budget(recipe, move), "meets_cost", False):
@@ -88,7 +88,7 @@ def allot(space: Space, recipe: Recipe, move: Move, stats: Stats) -> tuple[Space
     """How much stays where, before anything is chosen: the space, refined as the budget wants it, and the counts."""
     score = move.score or recipe.score
     if _budget(recipe, move).needs_scores and score is not None:
-        stats = replace(stats, scores=_admitted(_scores(space, score, stats), move.kind, stats.keep))
+        stats = replace(stats, scores=_admitted(scores_of(space, score, stats), move.kind, stats.keep))
     return _counts(space, recipe, move, stats)
 
 
@@ -116,7 +116,8 @@ def _counts(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: str = 
     return refined, counts
 
 
-def _scores(space: Space, score: Score, stats: Stats) -> dict[str, Tensor]:
+def scores_of(space: Space, score: Score, stats: Stats) -> dict[str, Tensor]:
+    """One finite value for each unit, by group. Raises `NumericsError` for others, naming group and tensor."""
     found = {}
     for group in (g for g in space if not g.runtime):
         values = of_units(score, group)(group, stats)

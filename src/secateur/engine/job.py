@@ -39,6 +39,7 @@ from .latency import MeasuredLatency
 from .measure import measure, sparsity_report
 from .methods import implied_target, seeing
 from .pruner import DecisionMaker, keep_of
+from .refine import check_refine
 from .result import Result, provenance
 from .runfolder import RunFolder
 from .scratch import PHASE, begun_in, scratch_of, training_of
@@ -108,6 +109,7 @@ class Job:
                 mend="use a schedule that only prunes: OneShot, Iterative, CubicGradual; "
                 "or one that rewinds once: Rewinding(share=None)",
             )
+        check_refine(self.recipe, self.subject, self.task)
         if not self.trains:
             self.schedule.check(self._still_clock(), self.target)
 
@@ -153,7 +155,7 @@ class Job:
             batches=self.batches,
             seed=self.seed,
             latency=self._latency(),
-            hold=bool(self.recipe.recovery),
+            hold=bool(self.recipe.recovery) or self.recipe.refine is not None,
         )
         try:
             facts = self._act_(maker, device, folder)

@@ -127,6 +127,8 @@ def _check(recipe: Recipe) -> None:
     wrong = ""
     if recipe.structure.cuts:
         wrong = "it cuts units out, which changes the architecture"
+    elif recipe.refine is not None:
+        wrong = f"{type(recipe.refine).__name__} asks the loss of the whole model"
     elif recipe.recovery:
         wrong = f"{type(recipe.recovery[0]).__name__} needs the whole model"
     elif recipe.budget is not None and recipe.budget.needs_scores:

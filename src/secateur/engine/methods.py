@@ -29,6 +29,7 @@ from secateur.core import (
     validated,
 )
 from secateur.recovery import FineTune, ScratchB, ScratchE
+from secateur.solvers import refining
 
 from .fitting import total_of
 
@@ -172,6 +173,7 @@ def implied_target(recipe: Recipe, space: Space, sparsity: float | None, cost: s
 _ROOMS = {
     "structure": structures,
     "solve": solvers,
+    "refine": refining,
     "score": scores,
     "budget": budgets,
     "schedule": schedules,
@@ -184,7 +186,7 @@ def build_part(room: str, given: Any, where: str) -> Any:
     """A part of a recipe from plain data: a name, or `{name: {setting: value}}`.
 
     Args:
-        room: "structure", "score", "solve", "budget", "schedule", "recovery" or "calibration".
+        room: "structure", "score", "solve", "refine", "budget", "schedule", "recovery" or "calibration".
         given: as YAML gives it.
     """
     name, settings = _name_and_settings(given, where)

@@ -1,6 +1,6 @@
 """Pruner: a recipe at work on one subject, in the engine's training loop or in the user's own."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -37,6 +37,7 @@ from .decide import decided
 from .fitting import Wanted, total_of
 from .latency import MeasuredLatency
 from .methods import as_recipe, implied_target, one_target, seeing
+from .refine import check_refine, originals, refined
 from .trial import MeasuredTrial
 
 
@@ -190,6 +191,7 @@ class DecisionMaker:
         self.kept: dict[str, int] = {}
         self.sizes: dict[str, int] = {}
         self._dense_cost: float | None = None
+        check_refine(recipe, subject, task)
         if isinstance(subject, nn.Module) and not recipe.structure.cuts:
             self._keeper = MaskKeeper(subject, mask_gradients=recipe.schedule is None or not recipe.schedule.regrows)
             self.keep = existing_keep(subject, recipe.structure.find(subject))
@@ -225,16 +227,24 @@ class DecisionMaker:
         stats = Stats(evidence, keep=before, sizes=self.sizes, seed=self._seed, step=step, trial=trial)
         left, wanted = self._of_what_is_left(move, space), self._wanted(move, space)
         facts: dict[str, Any] = {}
+        refines = self.recipe.refine is not None
         if stepwise:
             batches = list(self._batches_for(judge.needs))
+            dense = originals(space) if refines else None
             found = prune_blocks_(
                 self.original, self.recipe, left, space, stats, self._goal, batches, wanted, hold=self._hold
             )
             choice, plan, facts = Choice(Keep(found.keep)), found.plan, {"blocks": found.facts}
             self.masks = found.masks
+            if refines:
+                choice, told = self._refined(left, space, choice, stats, batches, dense)
+                facts |= told
+                structure.apply_(self.original, choice)
         else:
             with torch.no_grad():
                 choice = decided(space, self.recipe, left, stats, wanted)
+            if refines:
+                choice, facts = self._refined(left, space, choice, stats, None, None)
             self.subject, plan = structure.apply_(self.original, choice)
         self.plan += plan
         self.keep = self._together(choice.keep)
@@ -243,6 +253,19 @@ class DecisionMaker:
             self._keeper.refresh()
         what = {"step": step, "kind": move.kind.value, "target": move.sparsity, "sparsity": self.sparsity}
         self.history.append(what | facts)
+
+    def _refined(
+        self,
+        move: Move,
+        space: Space,
+        choice: Choice,
+        stats: Stats,
+        batches: Sequence[Any] | None,
+        dense: Mapping[str, Tensor] | None,
+    ) -> tuple[Choice, dict[str, Any]]:
+        assert self._task is not None and isinstance(self.original, nn.Module)
+        few = list(islice(self._task.batches("train", epoch=0), self._batches)) if batches is None else batches
+        return refined(self.original, self.recipe, move, space, choice, stats, self._task, few, dense)
 
     def _trial(self, structure: Structure) -> MeasuredTrial | None:
         """What measures a keep, where there is a task to measure it by."""

@@ -17,8 +17,8 @@ from secateur.core.validate import check_setting
 
 from .methods import build_part
 
-_ROOMS = ("structure", "score", "solve", "budget", "schedule", "calibration")
-_OPTIONAL = ("budget", "schedule", "calibration")
+_ROOMS = ("structure", "score", "solve", "refine", "budget", "schedule", "calibration")
+_OPTIONAL = ("refine", "budget", "schedule", "calibration")
 _TARGETS = ("sparsity", "keep", "macs", "params", "bytes", "latency")
 _LONGEST = 1 << 20
 _LARGEST = 1 << 64

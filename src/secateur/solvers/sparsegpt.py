@@ -7,7 +7,6 @@ Scores are compared in blocks of 128 columns, over all rows of the block; in N:M
 weights as they are by then. Updates beyond the block are made once for the whole block.
 """
 
-import logging
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,17 +20,16 @@ from secateur.core import (
     InputGram,
     InputTokens,
     Keep,
-    NumericsError,
     RecipeError,
     Solve,
     Stats,
     TopK,
     count,
 )
-from secateur.core.second_moments import along_inputs
 from secateur.core.spd import damped_factor
 
-_log = logging.getLogger(__name__)
+from .inputs import least_squares, say_damping
+
 _STRIP = 32
 
 
@@ -148,20 +146,8 @@ class SparseGPT(Solve):
                 where="SparseGPT(block=...)",
                 mend=f"block={max(self.block // group.lane, 1) * group.lane}",
             )
-        gram, W = stats[group, InputGram(precise=False)], group.weight.float()
-        if not bool(W.isfinite().all()):
-            raise NumericsError(
-                "weights are NaN or infinite", where=f"tensor {group.name!r}", mend="repair or reload the weights"
-            )
-        tokens = int(stats[group, InputTokens()])
-        if tokens < len(gram):
-            _log.warning("%s: rank-deficient Hessian: rank %d of %d at most", group.name, tokens, len(gram))
-        order = site.unfold(along_inputs(group, torch.arange(len(gram), device=gram.device)))[0]
-        H = 2 * (gram if bool((order.diff() == 1).all()) else gram[order][:, order])
-        dead = H.diagonal() == 0
-        H[dead, dead] = 1
+        W, H = least_squares(group, stats, InputGram(precise=False))
         U, used = damped_factor(H, self.damping, group.name)
-        if used > self.damping:
-            _log.warning("%s: singular Hessian, damped by %g instead of %g", group.name, used, self.damping)
-        solved = sparsegpt(W.masked_fill(dead, 0), U, count, lanes=group.lanes, pattern=pattern, block=self.block)
+        say_damping(group.name, self.damping, used)
+        solved = sparsegpt(W, U, count, lanes=group.lanes, pattern=pattern, block=self.block)
         return Choice(Keep({group.name: solved.keep}), {group.name: site.fold(solved.weight).to(site.tensor.dtype)})
