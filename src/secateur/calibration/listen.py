@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from secateur.core import Forward, Group, NumericsError, SlicedNorm, State, Statistic, SubjectError, owner_of
+
+from .attention import Listener, Projections, projects
 
 Key = tuple[str, Statistic]
 
@@ -46,9 +49,15 @@ class Ear:
     @contextmanager
     def listening(self, model: nn.Module) -> Iterator[None]:
         """Every call of the groups' layers is heard meanwhile."""
+        projected: dict[int, Listener] = {}
         with ExitStack() as hooks:
             for group in self._groups if self.statistics else ():
-                _hook(hooks, model, group, self._hear)
+                if group.site is not None and projects(model, group.site.name):
+                    projected[id(group.site.tensor)] = partial(self._hear, group, View())
+                else:
+                    _hook(hooks, model, group, self._hear)
+            if projected:
+                hooks.enter_context(Projections(projected))
             yield
 
     def next_batch(self, tokens: Tensor | None = None) -> None:
