@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from secateur.core import attach_mask_
-from secateur.core.costs import layers, macs_by_module, priced, totals
+from secateur.core.costs import layers, macs_by_module, priced
 from secateur.structures import NM, Blocks, Weights
 
 BATCH, TOKENS = 2, 5
@@ -122,11 +122,11 @@ def test_a_table_on_the_meta_device_counts_parameters():
         assert sum(r.params for r in layers(Net())) == sum(p.numel() for p in Net().parameters())
 
 
-def test_totals_count_a_tied_tensor_once():
+def test_a_tied_tensor_is_counted_once():
     model = nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 6, bias=False))
     model[1].weight = model[0].weight
     attach_mask_(model, "0.weight", torch.zeros(6, 4, dtype=torch.bool))
-    assert totals(model) == {"params": 24, "nonzero": 0}
+    assert [(r.params, r.nonzero) for r in layers(model)] == [(24, 0)]
 
 
 def test_a_table_that_is_also_the_head_has_the_heads_multiplications():
@@ -141,3 +141,11 @@ def test_a_table_that_is_also_the_head_has_the_heads_multiplications():
 
     (row,) = layers(Tied(), torch.zeros(1, 5, dtype=torch.long))
     assert row.name == "table.weight" and row.macs == 5 * 4 * 7
+
+
+def test_known_multiplications_are_taken_and_nothing_is_run():
+    model, x = Net(), torch.randn(BATCH, 4, 8, 8)
+    counted = layers(model, x)
+    refusing = Net()
+    refusing.forward = None
+    assert [r.macs for r in layers(refusing, known={r.name: r.macs for r in counted})] == [r.macs for r in counted]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .errors import SecateurError, does_not_run
@@ -135,20 +135,34 @@ def _relative(name: str, root: str) -> str:
     return name.removeprefix(root + ".")
 
 
-def layers(model: nn.Module, example: Any | None = None, call: Call = first_call) -> list[Layer]:
-    """A cost row for every parameter, tied ones once, with the MACs of all the modules that hold them."""
-    macs = _macs_of_matrices(model, macs_by_module(model, example, call)) if example is not None else None
+def layers(
+    model: nn.Module,
+    example: Any | None = None,
+    call: Call = first_call,
+    known: Mapping[str, int | None] | None = None,
+) -> list[Layer]:
+    """A cost row for every parameter, tied ones once, with the MACs of all the modules that hold them.
+
+    Args:
+        known: MACs by parameter, of a model of the same architecture; nothing is run then.
+    """
+    macs = _macs_by_parameter(model, example, call) if known is None and example is not None else known
     kinds = {path: type(m).__name__ for path, m in model.named_modules()}
+    rows = []
+    for name, p in model.named_parameters():
+        nonzero = p.numel() if p.is_meta else int(torch.count_nonzero(p.detach()))
+        own = None if macs is None else macs[name]
+        kind = kinds[name.rpartition(".")[0]]
+        rows.append(Layer(name, kind, tuple(p.shape), p.numel(), nonzero, p.numel() * p.element_size(), own))
+    return rows
+
+
+def _macs_by_parameter(model: nn.Module, example: Any, call: Call) -> dict[str, int]:
+    macs = _macs_of_matrices(model, macs_by_module(model, example, call))
     names: dict[int, list[str]] = {}
     for name, p in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(p), []).append(name)
-    rows = []
-    for name, p in model.named_parameters():
-        path = name.rpartition(".")[0]
-        own = None if macs is None else round(sum(macs.get(each, 0) for each in names[id(p)]))
-        nonzero = p.numel() if p.is_meta else int(torch.count_nonzero(p.detach()))
-        rows.append(Layer(name, kinds[path], tuple(p.shape), p.numel(), nonzero, p.numel() * p.element_size(), own))
-    return rows
+    return {n: round(sum(macs.get(each, 0) for each in names[id(p)])) for n, p in model.named_parameters()}
 
 
 def priced(space: Space, model: nn.Module, example: Any) -> Space:
@@ -161,12 +175,3 @@ def _with_macs(group: Group, macs: Mapping[str, float]) -> dict[str, float]:
     assert group.site is not None
     uses = macs.get(group.site.name, 0) / max(group.site.tensor.numel(), 1)
     return {**group.costs, "macs": uses * group.costs.get("params", 1.0)}
-
-
-def totals(model: nn.Module) -> dict[str, int]:
-    """Parameters and non-zeros of the whole model, tied tensors once."""
-    parameters: list[Tensor] = list(model.parameters())
-    return {
-        "params": sum(p.numel() for p in parameters),
-        "nonzero": sum(int(torch.count_nonzero(p.detach())) for p in parameters),
-    }

@@ -55,7 +55,7 @@ def _saved(
         model,
         Plan(),
         None,
-        after=measure(model, task, example),
+        after=measure(model, task, example)[0],
         provenance=provenance(None, name, seed=config["seed"], train_steps=steps, **facts),
         curve=curve,
         example=example[0] if isinstance(example, tuple | list) else None,

@@ -64,6 +64,7 @@ class Job:
         self.task = task.fork(seed) if task is not None else None
         self.example, self.seed, self.batches = example, seed, batches
         self.curve: Mapping[str, Any] = {}
+        self._macs: Mapping[str, int | None] | None = None
 
     def prepare(self, sparsity: float | None, cost: str) -> None:
         """Everything that can be wrong with the call is found here."""
@@ -265,7 +266,13 @@ class Job:
         return MeasuredLatency(self.subject, self.recipe.structure, samples_for(self.subject, self.example), call)
 
     def _measure(self, subject: Any) -> dict[str, Any]:
-        return measure(subject, self.task, self._example_inputs()) if isinstance(subject, nn.Module) else {}
+        """Costs and metrics; multiplications are counted once, unless what is pruned or healed changes them."""
+        if not isinstance(subject, nn.Module):
+            return {}
+        found, rows = measure(subject, self.task, self._example_inputs(), self._macs)
+        if self.base is None:
+            self._macs = {row.name: row.macs for row in rows}
+        return found
 
     def _example_inputs(self) -> Any:
         if self.example is None or not isinstance(self.subject, nn.Module):
@@ -284,14 +291,15 @@ class Job:
                 where=f"{type(self.schedule).__name__}",
                 mend="give it a task and a recovery FineTune(epochs=...), or use OneShot",
             )
+        after = self._measure(subject)
         return Result(
             subject=subject,
             plan=maker.plan,
             keep=maker.keep,
             masks=masks,
             before=before,
-            after=self._measure(subject),
-            sparsity=sparsity_report(subject, maker.kept, maker.sizes, self.space.skipped),
+            after=after,
+            sparsity=sparsity_report(after, maker.kept, maker.sizes, self.space.skipped),
             history=maker.history,
             provenance=provenance(self.recipe, self.method, **facts),
             curve=self.curve,

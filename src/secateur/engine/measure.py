@@ -1,17 +1,21 @@
 """Measures of a subject: what it can do, and what it costs. Sparsity is always told twice, prunable and all."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 from secateur.core import Task, first_call, masks_of, samples_for
-from secateur.core.costs import layers, totals
+from secateur.core.costs import Layer, layers
 
 
-def measure(model: nn.Module, task: Task | None, example: Any | None) -> dict[str, Any]:
-    """Metrics on the task's test data, and costs.
+def measure(
+    model: nn.Module, task: Task | None, example: Any | None, macs: Mapping[str, int | None] | None = None
+) -> tuple[dict[str, Any], list[Layer]]:
+    """Metrics on the task's test data, and costs; and the rows that these are summed over.
+
+    Args:
+        macs: by parameter, where they are known; else they are counted on the example.
 
     Returns:
         Metrics by name; `params`, `nonzero`, `bytes` of the dense tensors, `storage` in several formats; with an
@@ -19,27 +23,39 @@ def measure(model: nn.Module, task: Task | None, example: Any | None) -> dict[st
         weight that is not zero).
     """
     found: dict[str, Any] = {"metrics": task.evaluate(model) if task is not None else {}}
-    found |= totals(model)
-    found["storage"] = storage(model)
+    rows = _rows(model, task, example, macs)
+    found |= {"params": sum(r.params for r in rows), "nonzero": sum(r.nonzero for r in rows)}
+    found["storage"] = storage(model, rows)
     found["bytes"] = found["storage"]["dense"]
-    return found if example is None else found | multiplications(model, task, example)
+    return (found if example is None else found | _multiplied(rows)), rows
 
 
 def multiplications(model: nn.Module, task: Task | None, example: Any) -> dict[str, int]:
     """`macs` and `macs_nonzero` of one sample, as of `measure`."""
-    rows = layers(model, samples_for(model, example), first_call if task is None else task.call)
+    return _multiplied(_rows(model, task, example))
+
+
+def _rows(
+    model: nn.Module, task: Task | None, example: Any | None, macs: Mapping[str, int | None] | None = None
+) -> list[Layer]:
+    inputs = None if example is None else samples_for(model, example)
+    return layers(model, inputs, first_call if task is None else task.call, macs)
+
+
+def _multiplied(rows: Iterable[Layer]) -> dict[str, int]:
     nonzero = sum(round((r.macs or 0) * r.nonzero / r.params) for r in rows if r.params)
     return {"macs": sum(r.macs or 0 for r in rows), "macs_nonzero": nonzero}
 
 
 def sparsity_report(
-    subject: Any, kept: Mapping[str, int], sizes: Mapping[str, int], skipped: Mapping[str, str]
+    measured: Mapping[str, Any], kept: Mapping[str, int], sizes: Mapping[str, int], skipped: Mapping[str, str]
 ) -> dict[str, Any]:
     """Sparsity over the prunable units and over all parameters, per group, and which groups are empty.
 
     Zeros that were there before pruning count as removed among all parameters, but not among the units.
 
     Args:
+        measured: what `measure` gave afterwards; nothing for a subject without parameters.
         kept, sizes: units that stay, and units there were, per group.
         skipped: what was left out, and why.
     """
@@ -52,14 +68,16 @@ def sparsity_report(
         "collapsed": [name for name, size in sizes.items() if size and not kept[name]],
         "skipped": dict(skipped),
     }
-    if isinstance(subject, nn.Module):
-        counted = totals(subject)
-        report["sparsity_all"] = 1 - counted["nonzero"] / max(counted["params"], 1)
+    if "params" in measured:
+        report["sparsity_all"] = 1 - measured["nonzero"] / max(measured["params"], 1)
     return report
 
 
-def storage(model: nn.Module) -> dict[str, int]:
+def storage(model: nn.Module, rows: Iterable[Layer] | None = None) -> dict[str, int]:
     """Bytes of the weights in several formats, dense layers included: what large-sparse really costs.
+
+    Args:
+        rows: of `layers`, where they are there already.
 
     Returns:
         `dense`; `bitmask` (values and one bit per weight); `csr16` and `csr32` (values, a column index of 16 or 32
@@ -67,14 +85,13 @@ def storage(model: nn.Module) -> dict[str, int]:
     """
     masks = masks_of(model)
     total = dict.fromkeys(("dense", "bitmask", "csr16", "csr32"), 0)
-    for name, p in model.named_parameters():
-        size, nonzero = p.element_size(), int(torch.count_nonzero(p.detach()))
-        dense = p.numel() * size
-        sparse = p.dim() >= 2 and (name in masks or nonzero < p.numel())
-        rows, cols = (len(p), p.numel() // max(len(p), 1)) if sparse else (0, 0)
+    for row in layers(model) if rows is None else rows:
+        size, nonzero, dense = row.bytes // max(row.params, 1), row.nonzero, row.bytes
+        sparse = len(row.shape) >= 2 and (row.name in masks or nonzero < row.params)
+        high, cols = (row.shape[0], row.params // max(row.shape[0], 1)) if sparse else (0, 0)
         index16 = 2 if cols <= 1 << 16 else 4
         total["dense"] += dense
-        total["bitmask"] += nonzero * size + -(-p.numel() // 8) if sparse else dense
-        total["csr16"] += nonzero * (size + index16) + 4 * (rows + 1) if sparse else dense
-        total["csr32"] += nonzero * (size + 4) + 4 * (rows + 1) if sparse else dense
+        total["bitmask"] += nonzero * size + -(-row.params // 8) if sparse else dense
+        total["csr16"] += nonzero * (size + index16) + 4 * (high + 1) if sparse else dense
+        total["csr32"] += nonzero * (size + 4) + 4 * (high + 1) if sparse else dense
     return total
