@@ -2,19 +2,22 @@
 
 A Llama of 32.5 million parameters (8 blocks, width 512, random weights with norms of heavy tails, as trained models
 have them) is calibrated on 64 windows of 256 tokens, one at a time. Each side prunes in a process of its own. Its
-processor time is divided by that of one dense forward of the same windows in the same process, which cancels the
-machine; the error is the mean relative squared one of the linear layers' outputs on other, dense inputs; memory is the
-high-water mark above the loaded model. The peer comes from PYTHONPATH; without it ours is measured alone.
+processor time, imports excluded, is divided by that of one dense forward of the same windows in the same process, which
+cancels the machine; the error is the mean relative squared one of the linear layers' outputs on other, dense inputs;
+memory is the high-water mark above the loaded model. Beside that: what five statistics in one dense pass cost over
+second moments alone, in interleaved pairs. The peer comes from PYTHONPATH; without it ours is measured alone.
 """
 
 import importlib.util
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +42,7 @@ def main() -> None:
     given = options.parse_args()
     torch.set_num_threads(1)
     if given.measure:
-        print(json.dumps(measure(*given.measure)))
+        print(json.dumps(statistics_over_one() if given.measure[1] == "statistics" else measure(*given.measure)))
         return
     sides = [s for s in SIDES if s != "llmcompressor" or importlib.util.find_spec("llmcompressor")]
     figures: dict[str, Any] = {}
@@ -51,6 +54,7 @@ def main() -> None:
             runs.sort(key=lambda run: run["cpu_per_forward"])
             figures[f"{method} {pattern or '50 %'}, {side}"] = runs[len(runs) // 2]
             print(f"{method} {pattern} {side}: {runs[len(runs) // 2]}", file=sys.stderr, flush=True)
+    figures["five statistics in one pass"] = _forked("secateur", "statistics", "")
     tell("oneshot", figures, given.json)
 
 
@@ -75,9 +79,13 @@ def measure(side: str, method: str, pattern: str) -> dict[str, Any]:
         for window in windows[:16]:
             model(input_ids=window[None])
         forward = (time.process_time() - start) * len(windows) / 16
+    if side == "llmcompressor":
+        run = _by_peer(model, windows, method, pattern)
+    else:
+        run = _by_ours(model, windows, method, pattern, dense="dense" in side)
     watch = _Watch()
     start = time.process_time()
-    model = _pruned(side, model, windows, method, pattern)
+    model = run()
     cpu = time.process_time() - start
     peak = watch.stop()
     errors = []
@@ -134,20 +142,19 @@ def _inputs(model: nn.Module, windows: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def _pruned(side: str, model: nn.Module, windows: Tensor, method: str, pattern: str) -> nn.Module:
-    if side == "llmcompressor":
-        return _by_peer(model, windows, method, pattern)
+def _by_ours(model: nn.Module, windows: Tensor, method: str, pattern: str, dense: bool) -> Callable[[], nn.Module]:
     import secateur as sc
+    from secateur.engine import job  # noqa: F401
+    from secateur.engine.methods import as_recipe
     from secateur.tasks.language import Windows, language_task
 
     task = language_task(Windows(windows.flatten(), LENGTH), Windows(windows[0], LENGTH), "ids", batch_size=1)
     asked: dict[str, Any] = {"structure": pattern} if pattern else {"sparsity": 0.5}
-    asked |= {"propagation": "whole"} if "dense" in side else {}
-    found: nn.Module = sc.prune(model, method, task=task, batches=len(windows), **asked).subject
-    return found
+    recipe = as_recipe(method, **({"propagation": "whole"} if dense else {}))
+    return lambda: sc.prune(model, recipe, task=task, batches=len(windows), **asked).subject
 
 
-def _by_peer(model: nn.Module, windows: Tensor, method: str, pattern: str) -> nn.Module:
+def _by_peer(model: nn.Module, windows: Tensor, method: str, pattern: str) -> Callable[[], nn.Module]:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from llmcompressor import oneshot
     from llmcompressor.modifiers.pruning import SparseGPTModifier, WandaPruningModifier
@@ -159,17 +166,43 @@ def _by_peer(model: nn.Module, windows: Tensor, method: str, pattern: str) -> nn
     recipe = kind(sparsity=0.5, mask_structure=pattern or "0:0", targets=["Linear"], ignore=["re:.*lm_head"])
     words = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     rows = [{"input_ids": w, "attention_mask": torch.ones_like(w)} for w in windows]
-    oneshot(
-        model=model,
-        tokenizer=PreTrainedTokenizerFast(tokenizer_object=words),
-        dataset=DataLoader(rows, batch_size=1, collate_fn=default_data_collator),
-        recipe=recipe,
-        max_seq_length=LENGTH,
-        num_calibration_samples=len(windows),
-        shuffle_calibration_samples=False,
-        pipeline="sequential",
-    )
-    return model
+
+    def run() -> nn.Module:
+        oneshot(
+            model=model,
+            tokenizer=PreTrainedTokenizerFast(tokenizer_object=words),
+            dataset=DataLoader(rows, batch_size=1, collate_fn=default_data_collator),
+            recipe=recipe,
+            max_seq_length=LENGTH,
+            num_calibration_samples=len(windows),
+            shuffle_calibration_samples=False,
+            pipeline="sequential",
+        )
+        return model
+
+    return run
+
+
+def statistics_over_one(pairs: int = 5) -> dict[str, float]:
+    """Processor time of five statistics of all linear layers over that of second moments alone, and of none."""
+    from secateur.calibration import collect
+    from secateur.core import InputGram, InputMoments, InputNorm, InputTokens, RunningMoments
+    from secateur.structures import Weights
+    from secateur.tasks.language import Windows, language_task
+
+    model, windows, _ = model_and_windows()
+    task = language_task(Windows(windows.flatten(), LENGTH), Windows(windows[0], LENGTH), "ids", batch_size=1)
+    space, batches = Weights().find(model), list(task.batches("train", epoch=0))[:16]
+    one = (InputGram(precise=False),)
+    sides = {"none": (), "one": one, "five": (*one, InputTokens(), InputNorm(), InputMoments(), RunningMoments())}
+    spent: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(pairs):
+        for name, needs in sides.items():
+            start = time.process_time()
+            collect(model, space, needs, task, batches)
+            spent[name].append(time.process_time() - start)
+    ratios = [[a / b for a, b in zip(spent["five"], spent[other], strict=True)] for other in ("one", "none")]
+    return {"over_one": statistics.median(ratios[0]), "over_none": statistics.median(ratios[1])}
 
 
 class _Watch:
