@@ -71,8 +71,6 @@ def _forked(side: str, method: str, pattern: str) -> dict[str, Any]:
 def measure(side: str, method: str, pattern: str) -> dict[str, Any]:
     """One side, in this process."""
     model, windows, held = model_and_windows()
-    dense = {n: m.weight.detach().clone() for n, m in linears(model).items()}
-    inputs = _inputs(model, held)
     with torch.no_grad():
         model(input_ids=windows[:1])
         start = time.process_time()
@@ -88,7 +86,8 @@ def measure(side: str, method: str, pattern: str) -> dict[str, Any]:
     model = run()
     cpu = time.process_time() - start
     peak = watch.stop()
-    errors = []
+    errors, unpruned = [], _stored()  # only now, so that the process is as a user's before
+    dense, inputs = {n: m.weight.detach() for n, m in linears(unpruned).items()}, _inputs(unpruned, held)
     for name, module in linears(model).items():
         x, W = inputs[name], dense[name]
         y = x @ W.T
@@ -116,12 +115,21 @@ def model_and_windows() -> tuple[nn.Module, Tensor, Tensor]:
             for norm in (block.input_layernorm, block.post_attention_layernorm):
                 norm.weight.copy_(torch.exp(0.8 * torch.randn(WIDTH, generator=rng)))
     model.save_pretrained(_PLACE.name)  # the peer wants a model that came from somewhere, and looks there again
-    model = transformers.LlamaForCausalLM.from_pretrained(_PLACE.name).eval()
     return (
-        model,
+        _stored(),
         torch.randint(VOCABULARY, (WINDOWS, LENGTH), generator=rng),
         torch.randint(VOCABULARY, (4, LENGTH), generator=rng),
     )
+
+
+def _stored() -> nn.Module:
+    """The model as it was saved, in memory of its own and not mapped; the one that was made is forgotten."""
+    import transformers
+
+    found: nn.Module = transformers.LlamaForCausalLM.from_pretrained(_PLACE.name).eval()
+    for parameter in found.parameters():
+        parameter.data = parameter.data.clone()
+    return found
 
 
 def linears(model: nn.Module) -> dict[str, nn.Linear]:
@@ -227,8 +235,9 @@ class _Watch:
 
 
 def _resident() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    """MiB of anonymous memory: pages of files come and go as the system likes."""
+    told = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(told.split()[1]) / 2**10
 
 
 if __name__ == "__main__":
