@@ -45,7 +45,7 @@ ZOOS: dict[str, Callable[[], Iterator[Case]]] = {
     "torchvision": torchvision_cases,
     "timm": timm_cases,
 }
-_MOST_MEMORY = 8 << 30
+_MOST_MEMORY = 16 << 30
 _CACHE = Path(__file__).parent / ".coverage"
 
 Row = dict[str, Any]

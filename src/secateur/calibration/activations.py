@@ -27,7 +27,12 @@ class Activations:
     def __setitem__(self, batch: int, value: Tensor) -> None:
         value = value.detach()
         if self._folder is None:
-            self._held[batch] = value
+            # copied, so that what lies between temporary tensors can go back to the system as a whole
+            held = self._held.get(batch)
+            if held is not None and (held.shape, held.dtype, held.device) == (value.shape, value.dtype, value.device):
+                held.copy_(value)
+            else:
+                self._held[batch] = value.clone()
             return
         self._meta[batch] = value.shape, value.dtype, value.device
         try:

@@ -38,6 +38,7 @@ from secateur.core import (
     to_device,
 )
 from secateur.core.masks import detach_mask_
+from secateur.core.memory import give_back
 from secateur.core.packed import PackedMasks
 
 from .decide import allot, decided
@@ -160,6 +161,7 @@ def prune_blocks_(
                 found = detach_mask_(model, name)
                 if streamed is None:
                     done.masks.put(name, found)
+        give_back()
         done.facts.append(facts | clock.lap())
 
     parts = parts_of(space, layout, stages=recipe.propagation == "stages")
