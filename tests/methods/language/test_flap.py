@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -142,6 +143,28 @@ def test_wanda_scores_with_flaps_competition_and_bias():
     result = sc.prune(model_of(), recipe, sparsity=0.3, task=task())
     assert any(isinstance(a, AddBias) for a in result.plan.actions)
     assert len({layer.mlp.gate_proj.out_features for layer in layers_of(result)}) == 2
+
+
+def test_wanda_scores_flaps_budget_and_perps_healing_are_one_recipe(tmp_path):
+    training = sc.recovery.FineTune(1, optimizer="adamw", lr=1e-2)
+    perp = sc.recovery.ParameterEfficient(("biases", "norm", "lora"), rank=2, alpha=4.0)
+    recipe = sc.Recipe(
+        structure=Channels(kinds=("attention", "hidden"), streams=False),
+        score=WandaSP("mean", "standard"),
+        budget=sc.budgets.Paid(),
+        recovery=(BiasCompensation(), training, perp),
+    )
+    result = sc.prune(model_of(), recipe, sparsity=0.3, task=task())
+    unhealed = sc.prune(model_of(), replace(recipe, recovery=recipe.recovery[:1]), sparsity=0.3, task=task())
+    assert result.keep.counts == unhealed.keep.counts
+    same = dict(unhealed.subject.named_parameters())
+    changed = {n for n, p in result.subject.named_parameters() if not torch.equal(p, same[n])}
+    assert any("layernorm" in n for n in changed) and any(n.endswith("bias") for n in changed)
+    assert "model.embed_tokens.weight" not in changed
+    loaded = sc.load(result.save(tmp_path / "small"))
+    ids = TEXT[None, :9]
+    with torch.no_grad():
+        assert torch.equal(loaded(ids).logits, result.subject.eval()(ids).logits)
 
 
 def test_allocations_differ_in_who_competes():
