@@ -17,8 +17,13 @@ def decides(op: str, read: list[Tensor], gave: list[Tensor]) -> bool:
     return floats and (op in _ROUNDING or any(not t.is_floating_point() for t in gave))
 
 
-def as_told(op: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], gave: tuple[Tensor, ...]) -> Iterator[Tensor]:
-    """The decisions of another pass, with the own values at the numbers that they pick."""
+def as_told(op: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], gave: tuple[Tensor, ...], result: Any) -> Any:
+    """The decisions of another pass, with the own values at the numbers that they pick, in the form of the result."""
+    outs = list(_told(op, args, kwargs, gave))
+    return outs[0] if isinstance(result, Tensor) else type(result)(outs)
+
+
+def _told(op: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], gave: tuple[Tensor, ...]) -> Iterator[Tensor]:
     if op in _RANKING and len(gave) == 2:
         place = 2 if op == "topk" else 1
         dim = args[place] if len(args) > place else kwargs.get("dim", -1)
@@ -39,5 +44,4 @@ def as_recorded(
     gave = graph.decisions.get(number)
     if gave is None or [tuple(t.shape) for t in tensors_in((args, dict(kwargs)))] != graph.taken[number]:
         return result
-    outs = list(as_told(op, args, kwargs, gave))
-    return outs[0] if isinstance(result, Tensor) else type(result)(outs)
+    return as_told(op, args, kwargs, gave, result)

@@ -160,7 +160,7 @@ def hessian(
         raise RecipeError(
             f"the loss cannot be differentiated twice: {str(error).partition(chr(10))[0]}",
             where=f"tensor {group.name!r}",
-            mend='hessian="gradient_per_sample", or torch.nn.attention.sdpa_kernel(SDPBackend.MATH) around the call',
+            mend='curvature="gradient_per_sample", or torch.nn.attention.sdpa_kernel(SDPBackend.MATH) around the call',
         ) from error
     return torch.cat(rows).float()
 
