@@ -14,9 +14,6 @@ import pytest
 import torch
 
 import secateur as sc
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from commands import secateur
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}

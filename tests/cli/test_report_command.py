@@ -3,12 +3,9 @@
 import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from commands import secateur
 

@@ -2,22 +2,17 @@
 
 import dataclasses
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 import secateur as sc
+from commands import secateur
 from secateur.cli.example import of_shape
 from secateur.core import RecipeError, first_call
 from secateur.engine.families import families_of
 from secateur.report.table import print_families
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from commands import secateur
 
 
 class Words(nn.Module):

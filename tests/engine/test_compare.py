@@ -3,20 +3,15 @@
 import json
 import shlex
 import statistics
-import sys
-from pathlib import Path
 
 import pytest
+from sweeping import same, write_mine
 from torch import nn
 
 import secateur as sc
 from secateur.analysis import mean_interval
 from secateur.cli.main import app
 from secateur.core import RecipeError
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from sweeping import same, write_mine
 
 TRAINED = 8 * 3  # steps of the dense model
 

@@ -1,14 +1,12 @@
 """Models of transformers that lost whole layers: saved, loaded elsewhere, generating with a cache."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 
 import secateur as sc
+from commands import generated_elsewhere
 from secateur.core import Choice, Keep
 from secateur.structures import Layers
 
@@ -105,16 +103,8 @@ def test_a_fresh_process_generates_the_same(tmp_path):
     made = [
         (shorter(family, kind), family.__name__ + kind) for family in WITH_CACHE for kind in ("layers", "sublayers")
     ]
-    folders = [str(result.save(tmp_path / name)) for result, name in made]
-    code = (
-        "import sys, torch, secateur.transformers as st\n"
-        f"ids = torch.tensor({IDS[:, :4].tolist()})\n"
-        "given = {'attention_mask': torch.ones_like(ids), 'max_new_tokens': 6, 'do_sample': False}\n"
-        "for folder in sys.argv[1:]:\n"
-        "    print(st.from_pretrained(folder).generate(ids, **given).tolist())"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *folders], capture_output=True, text=True, env=os.environ)
-    assert done.stdout.splitlines() == [str(generated(result.subject)) for result, _ in made], done.stderr
+    folders = [result.save(tmp_path / name) for result, name in made]
+    assert generated_elsewhere(folders, IDS[:, :4], 6) == [generated(result.subject) for result, _ in made]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from resume_driver import left_over
 from torch import nn
 
 import secateur as sc
@@ -23,10 +24,6 @@ from secateur.core.progress import showing
 from secateur.engine.runfolder import RunFolder
 from secateur.engine.training import Trainer
 from secateur.tasks import builtin_task
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from resume_driver import left_over
 
 DRIVER = Path(__file__).with_name("resume_driver.py")
 

@@ -2,11 +2,10 @@
 
 import copy
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from sweeping import write_mine
 from torch import nn
 
 import secateur as sc
@@ -14,10 +13,6 @@ from secateur.cli.main import app
 from secateur.engine.sweep import scratch_from
 from secateur.engine.training import Trainer
 from secateur.tasks.digits import Images
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from sweeping import write_mine
 
 
 def net(width=8):

@@ -6,17 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
+from sweeping import same, write_mine
 
 import secateur as sc
 from secateur.core import CheckpointError
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from sweeping import same, write_mine
 
 WHAT = {"methods": ["magnitude", "imp(share=0.4)"], "sparsity": [0.5, 0.7], "seeds": 2, "heal": 4}
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -2,8 +2,6 @@
 
 import json
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +9,10 @@ import torch
 import transformers as tf
 from torch import nn
 
+from commands import secateur
 from secateur.cli.work import bytes_of
 from secateur.core import RecipeError
 from secateur.engine.texts import calibration_task, perplexity, tokens_of
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from commands import secateur
 
 
 class Bigram(nn.Module):

@@ -1,14 +1,11 @@
 """Cut models of transformers: sizes that differ by layer, reloaded elsewhere, generating with a cache."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
 
 import secateur as sc
+from commands import generated_elsewhere
 
 transformers = pytest.importorskip("transformers")
 
@@ -60,15 +57,7 @@ def test_a_step_with_the_cache_equals_the_whole_sequence(result):
 
 def test_a_fresh_process_generates_the_same(result, tmp_path):
     folder = result.save(tmp_path / "cut")
-    code = (
-        "import sys, torch, secateur.transformers as st\n"
-        f"ids = torch.tensor({IDS[:, :4].tolist()})\n"
-        "model = st.from_pretrained(sys.argv[1])\n"
-        "given = {'attention_mask': torch.ones_like(ids), 'max_new_tokens': 6, 'do_sample': False}\n"
-        "print(model.generate(ids, **given).tolist())"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, env=os.environ)
-    assert done.stdout.strip() == str(generated(result.subject)), done.stderr
+    assert generated_elsewhere([folder], IDS[:, :4], 6) == [generated(result.subject)]
 
 
 def test_another_model_is_refused(tmp_path):

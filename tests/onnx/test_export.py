@@ -1,22 +1,17 @@
 """Models of torch as ONNX files: every pruned one, verified; the command line from file to file."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 import secateur as sc
+from commands import secateur
 from secateur.cli.example import example_for
 from secateur.core import NumericsError, RecipeError, SubjectError
 from secateur.engine.families import families_of
 from secateur.onnx.verify import check_same, outputs_of, run_session, session_of
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from commands import secateur
 
 
 def digits():

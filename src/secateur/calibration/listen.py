@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,24 +10,21 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from secateur.core import Forward, Group, NumericsError, SlicedNorm, State, Statistic, SubjectError, owner_of
+from secateur.core import (
+    Forward,
+    Group,
+    NumericsError,
+    State,
+    Statistic,
+    SubjectError,
+    View,
+    owner_of,
+    token_view,
+)
 
 from .attention import Listener, Projections, projects
 
 Key = tuple[str, Statistic]
-
-
-@dataclass(frozen=True)
-class View:
-    """How a layer's input and output become `[tokens, in]` and `[tokens, out]`; equal ones see an input alike."""
-
-    conv: tuple[Any, ...] = ()
-
-    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.conv:
-            return x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
-        patches = nn.functional.unfold(x, *self.conv).transpose(1, 2)
-        return patches.reshape(-1, patches.shape[-1]), y.flatten(2).transpose(1, 2).reshape(-1, y.shape[1])
 
 
 class Ear:
@@ -110,7 +106,7 @@ class Ear:
         tokens, inputs, outputs = self._tokens, inputs.detach(), outputs.detach()
         if tokens is not None and inputs.shape[:-1] == tokens.shape == outputs.shape[:-1]:
             return Forward(inputs[tokens], outputs[tokens], samples=len(tokens))
-        return Forward(*view(inputs, outputs), samples=len(outputs))
+        return Forward(_rows(view.inputs(inputs)), _rows(view.outputs(outputs)), samples=len(outputs))
 
 
 def _hook(hooks: ExitStack, model: nn.Module, group: Group, hear: Callable[..., None]) -> None:
@@ -132,14 +128,8 @@ def _hook(hooks: ExitStack, model: nn.Module, group: Group, hear: Callable[..., 
     hooks.callback(module.register_forward_hook(listen).remove)
 
 
-def token_view(module: nn.Module) -> View | None:
-    """How this module's input and output become tokens; None where they do not."""
-    norms = nn.LayerNorm | nn.RMSNorm | SlicedNorm
-    if isinstance(module, nn.Linear | norms) or type(module).__name__ == "Conv1D":
-        return View()
-    if isinstance(module, nn.Conv2d) and module.groups == 1 and isinstance(module.padding, tuple):
-        return View((module.kernel_size, module.dilation, module.padding, module.stride))
-    return None
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])
 
 
 def token_mask(batch: Any) -> Tensor | None:

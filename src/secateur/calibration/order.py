@@ -7,14 +7,14 @@ the trials of a round have in common.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from secateur.core import Greedy, Group, NumericsError, Ordered, Space, Task, batch_length, first_samples
+from secateur.core import Greedy, Group, NumericsError, Ordered, Space, Task, batch_length, first_samples, replaced
 from secateur.core.progress import report
 
 from .passing import attended, check_finite
@@ -152,21 +152,13 @@ class LayerOrder:
         return unit[0], 0 if labels is None else int(labels[unit[1]])
 
 
-@contextmanager
-def giving_back(model: nn.Module, outputs: Mapping[str, Any]) -> Iterator[None]:
+def giving_back(model: nn.Module, outputs: Mapping[str, Any]) -> AbstractContextManager[None]:
     """A context in which modules compute nothing and give back what is told of them, a copy at each call."""
-    modules = [model.get_submodule(path) for path in outputs]
-    before = [vars(module).get("forward") for module in modules]
-    try:
-        for module, output in zip(modules, outputs.values(), strict=True):
-            module.forward = lambda *_args, _output=output, **_kwargs: copied(_output)
-        yield
-    finally:
-        for module, forward in zip(modules, before, strict=True):
-            if forward is None:
-                vars(module).pop("forward", None)
-            else:
-                module.forward = forward
+
+    def giving(output: Any) -> Callable[..., Any]:
+        return lambda *_, **__: copied(output)
+
+    return replaced(model, {path: giving(output) for path, output in outputs.items()})
 
 
 def copied(output: Any) -> Any:

@@ -5,8 +5,8 @@ of one part. Between parts nothing but the activations flows: each block's other
 from the model's own forward, which runs once with blocks that only note what they are given.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from secateur.core import Group, NumericsError, Space, Statistic, SubjectError, device_of, to_device
+from secateur.core import Group, NumericsError, Space, Statistic, SubjectError, device_of, replaced, to_device
 from secateur.core.progress import report
 from secateur.core.task import in_eval_mode
 
@@ -270,7 +270,7 @@ class Stream:
                 forwards[block.path] = self._given(done, at, block)
         for at, block in enumerate(chains[number].blocks if begins else ()):
             forwards[block.path] = self._noting(number, at, block)
-        with _replaced(self._model, forwards), self._residency.around():
+        with replaced(self._model, forwards), self._residency.around():
             for i, batch in enumerate(self._batches):
                 self._at = i
                 if ear is not None:
@@ -376,21 +376,6 @@ def _anything(block: Block, leaves: list[Any]) -> Any:
 
 def _on(mask: Tensor | None, device: torch.device) -> Tensor | None:
     return None if mask is None else mask.to(device)
-
-
-@contextmanager
-def _replaced(model: nn.Module, forwards: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
-    modules = [model.get_submodule(path) for path in forwards]
-    before = [vars(module).get("forward") for module in modules]
-    for module, forward in zip(modules, forwards.values(), strict=True):
-        module.forward = forward
-    try:
-        yield
-    finally:
-        for module, old in zip(modules, before, strict=True):
-            del module.forward
-            if old is not None:
-                module.forward = old
 
 
 def _check_finite(block: nn.Module, path: str, args: Any, kwargs: Any, leaves: list[Any]) -> None:

@@ -51,6 +51,7 @@ from .fisher import (
 from .fisher import (
     SampleBackward as SampleBackward,
 )
+from .forwards import replaced as replaced
 from .input_stats import (
     InputGram as InputGram,
 )
@@ -288,4 +289,6 @@ from .task import (
 from .task import (
     to_device as to_device,
 )
+from .tokens import View as View
+from .tokens import token_view as token_view
 from .validate import validated as validated

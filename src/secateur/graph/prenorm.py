@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from secateur.core import Branch, SubjectError, is_transposed
+from secateur.core import Branch, SubjectError, is_transposed, replaced
 from secateur.core.task import in_eval_mode
 
 from .layers import layers_of
@@ -382,7 +382,6 @@ def _check_entries(model: nn.Module, call: Call, found: PreNorm) -> None:
 
 def _is_even(model: nn.Module, call: Call, found: PreNorm) -> bool:
     """Whether the model does not run where its stream begins one dimension narrower than it ends."""
-    last = model.get_submodule(found.blocks[-1].path)
 
     def narrow(_: nn.Module, __: Any, output: Tensor) -> Tensor:
         return output[..., :-1]
@@ -396,25 +395,11 @@ def _is_even(model: nn.Module, call: Call, found: PreNorm) -> bool:
     with ExitStack() as hooks:
         for path in found.entries:
             hooks.callback(model.get_submodule(path).register_forward_hook(narrow).remove)
-        for block in found.blocks:
-            module = model.get_submodule(block.path)
-            hooks.enter_context(_instead(module, ended if module is last else passed))
+        last = found.blocks[-1].path
+        forwards = {block.path: ended if block.path == last else passed for block in found.blocks}
+        hooks.enter_context(replaced(model, forwards))
         try:
             call(model)
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             return True
     return False
-
-
-@contextmanager
-def _instead(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """A context in which a module computes something else."""
-    before = vars(module).get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            vars(module).pop("forward", None)
-        else:
-            module.forward = before

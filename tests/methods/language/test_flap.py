@@ -1,15 +1,13 @@
 """FLAP on language models: what goes, what the bias keeps, saving, generating, composing. See claims/flap.py."""
 
 import logging
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 import secateur as sc
+from commands import generated_elsewhere
 from secateur.core import AddBias, registry
 from secateur.recovery import BiasCompensation
 from secateur.scores import WandaSP
@@ -88,18 +86,10 @@ def test_a_fresh_process_generates_the_same_with_its_cache(name, tmp_path):
     folder = result.save(tmp_path / "cut")
     start = TEXT[None, :4]
     given = {"attention_mask": torch.ones_like(start), "max_new_tokens": 8, "do_sample": False}
-    code = (
-        "import sys, torch, secateur.transformers as st\n"
-        f"ids = torch.tensor({start.tolist()})\n"
-        "model = st.from_pretrained(sys.argv[1])\n"
-        "assert any(n.endswith('down_proj.bias') and p.any() for n, p in model.named_parameters())\n"
-        "given = {'attention_mask': torch.ones_like(ids), 'max_new_tokens': 8, 'do_sample': False}\n"
-        "print(model.generate(ids, **given).tolist())"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, env=os.environ)
-    assert done.stdout.strip() == str(result.subject.generate(start, **given).tolist()), done.stderr
-    no_cache = result.subject.generate(start, use_cache=False, **given).tolist()
-    assert done.stdout.strip() == str(no_cache)
+    (elsewhere,) = generated_elsewhere([folder], start, 8)
+    assert any(n.endswith("down_proj.bias") and p.any() for n, p in result.subject.named_parameters())
+    for cache in (True, False):
+        assert elsewhere == result.subject.generate(start, use_cache=cache, **given).tolist()
 
 
 def test_the_unit_of_attention_is_the_group_where_heads_share_keys():

@@ -1,13 +1,10 @@
 """LLM-Pruner on language models: what goes, what stays whole, merged adapters, saving. See claims/llm_pruner.py."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
 import secateur as sc
+from commands import generated_elsewhere
 from secateur.core import BudgetError, SubjectError, registry
 from secateur.recovery import FineTune, ParameterEfficient
 from secateur.tasks.language import language_task, random_windows
@@ -78,17 +75,10 @@ def test_a_fresh_process_generates_the_same_with_its_cache(tmp_path):
     folder = result.save(tmp_path / "cut")
     start = TEXT[None, :4]
     given = {"attention_mask": torch.ones_like(start), "max_new_tokens": 8, "do_sample": False}
-    code = (
-        "import sys, torch, secateur.transformers as st\n"
-        f"ids = torch.tensor({start.tolist()})\n"
-        "model = st.from_pretrained(sys.argv[1])\n"
-        "assert [m.self_attn.k_proj.out_features for m in model.model.layers] == [16, 12, 12]\n"
-        "given = {'attention_mask': torch.ones_like(ids), 'max_new_tokens': 8, 'do_sample': False}\n"
-        "print(model.generate(ids, **given).tolist())"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, env=os.environ)
-    assert done.stdout.strip() == str(result.subject.generate(start, **given).tolist()), done.stderr
-    assert done.stdout.strip() == str(result.subject.generate(start, use_cache=False, **given).tolist())
+    assert [m.self_attn.k_proj.out_features for m in result.subject.model.layers] == [16, 12, 12]
+    (elsewhere,) = generated_elsewhere([folder], start, 8)
+    for cache in (True, False):
+        assert elsewhere == result.subject.generate(start, use_cache=cache, **given).tolist()
 
 
 def test_units_that_do_nothing_go_first_and_change_nothing():

@@ -1,20 +1,15 @@
 """ShortGPT through `sc.prune`, on small models and on those of transformers."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 import secateur as sc
+from commands import secateur
 from secateur.core import registry
 from secateur.scores import Influence, LayerAngle
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from commands import secateur
 
 X = torch.randn(8, 5, 6, generator=torch.Generator().manual_seed(0))
 TURNS = (1.0, 0.1, 0.3, 0.02, 2.0)

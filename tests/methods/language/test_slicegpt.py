@@ -1,16 +1,16 @@
 """SliceGPT on language models: which directions, how wide, saving, generating, refusing. See claims/slicegpt.py."""
 
 import copy
-import os
-import subprocess
-import sys
+import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from prenorms import NOT_ROTATABLE, ROTATABLE, apart, ids, logits, model_of
 
 import secateur as sc
+from commands import generated_elsewhere, secateur
 from secateur.core import SlicedBlock, Untie
 from secateur.scores import Energy
 from secateur.solvers.principal import PrincipalAxes, principal_axes
@@ -169,47 +169,15 @@ def test_saved_and_loaded_it_is_the_same_and_generates_with_its_cache(name, tmp_
     assert all(torch.equal(one, told[0]) for one in told)
 
 
-SCRIPT = """
-import sys, torch
-import secateur.transformers
-model = secateur.transformers.from_pretrained(sys.argv[1])
-ids = torch.load(sys.argv[2])
-with torch.no_grad():
-    logits = model(input_ids=ids, use_cache=False).logits
-    torch.save((logits, model.generate(ids, max_new_tokens=5, do_sample=False)), sys.argv[3])
-"""
-
-
 def test_from_a_shell_it_is_pruned_and_read_again_in_a_fresh_process(tmp_path):
     """One call of the command; the original folder is gone when the result is read."""
-    import shutil
-
-    import numpy as np
-
-    model = model_of("llama, tied")
-    model.save_pretrained(tmp_path / "dense")
+    dense, out = tmp_path / "dense", tmp_path / "out"
+    model_of("llama, tied").save_pretrained(dense)
     np.save(tmp_path / "ids.npy", TEXT.numpy())
-    torch.save(ids(), tmp_path / "x.pt")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = ["-m", "secateur", "prune", str(tmp_path / "dense"), "--method", "slicegpt", "--sparsity", "0.25"]
-    command += [
-        "--calibrate",
-        str(tmp_path / "ids.npy"),
-        "--windows",
-        "16",
-        "--length",
-        "12",
-        "-o",
-        str(tmp_path / "out"),
-    ]
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    shutil.rmtree(tmp_path / "dense")
-    reading = ["-c", SCRIPT, str(tmp_path / "out"), str(tmp_path / "x.pt"), str(tmp_path / "told.pt")]
-    done = subprocess.run([sys.executable, *reading], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    found, said = torch.load(tmp_path / "told.pt")
-    here = sc.load(tmp_path / "out")
-    assert torch.equal(found, logits(here, ids()))
-    assert torch.equal(said, here.generate(ids(), max_new_tokens=5, do_sample=False))
+    words = f"--method slicegpt --sparsity 0.25 --calibrate {tmp_path / 'ids.npy'} --windows 16 --length 12"
+    secateur("prune", dense, *words.split(), "-o", out, check=0)
+    shutil.rmtree(dense)
+    here = sc.load(out)
+    given = {"attention_mask": torch.ones_like(ids()), "max_new_tokens": 5, "do_sample": False}
+    assert generated_elsewhere([out], ids(), 5) == [here.generate(ids(), **given).tolist()]
     assert here.model.layers[0].self_attn.q_proj.in_features == 24

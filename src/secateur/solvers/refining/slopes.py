@@ -1,6 +1,6 @@
 """Gradients and Hessians of the loss with respect to a few weights of one layer, sample by sample."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from secateur.core import Group, RecipeError, Task, owner_of
+from secateur.core import Group, RecipeError, Task, View, owner_of, token_view
 from secateur.core.second_moments import along_inputs
 from secateur.core.task import batch_length, check_loss, picked_samples
 
@@ -47,7 +47,7 @@ class Slopes:
         self.samples = batch_length(batch)
         module, leaf = owner_of(model, group.site.name)
         shared = sum(p is group.site.tensor for m in model.modules() for p in m._parameters.values()) > 1
-        view = None if shared or leaf != "weight" else _view(module)
+        view = None if shared or leaf != "weight" or group.site.tensor.dim() < 2 else token_view(module)
         self._calls: list[tuple[Tensor, Tensor]] | None = None
         if view is not None:
             self._calls = self._heard(module, view)
@@ -77,7 +77,7 @@ class Slopes:
                 found[part] += (given[part][:, :, columns] * back[part][:, :, rows]).sum(1)
         return found
 
-    def _heard(self, module: nn.Module, view: Callable[..., Tensor]) -> list[tuple[Tensor, Tensor]] | None:
+    def _heard(self, module: nn.Module, view: View) -> list[tuple[Tensor, Tensor]] | None:
         """Inputs and what comes back, `[samples, tokens, ...]`, of each call; None where samples lie otherwise."""
         given: list[Tensor] = []
         outputs: list[Tensor] = []
@@ -98,7 +98,7 @@ class Slopes:
         found = []
         for x, y, back in zip(given, outputs, backs, strict=True):
             back = torch.zeros_like(y) if back is None else back * self.samples
-            found.append((view(x, True).float(), view(back, False).float()))
+            found.append((_by_sample(view.inputs(x)), _by_sample(view.outputs(back))))
         return found
 
     def _loss(self, batch: Any) -> Tensor:
@@ -119,15 +119,8 @@ class Slopes:
         return self._site.unfold(torch.zeros_like(tensor) if found is None else found).float()
 
 
-def _view(module: nn.Module) -> Callable[[Tensor, bool], Tensor] | None:
-    """What brings a layer's inputs (True) or outputs (False) to `[samples, tokens, features]`; None for other kinds."""
-    if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
-        return lambda x, _: x.reshape(len(x), -1, x.shape[-1])
-    plain = isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros"
-    if not plain or not isinstance(module.padding, tuple):
-        return None
-    how: Any = (module.kernel_size, module.dilation, module.padding, module.stride)
-    return lambda x, inputs: (nn.functional.unfold(x, *how) if inputs else x.flatten(2)).transpose(1, 2)
+def _by_sample(x: Tensor) -> Tensor:
+    return x.reshape(len(x), -1, x.shape[-1]).float()
 
 
 def hessian(
