@@ -31,6 +31,7 @@ from secateur.core import (
     Structure,
     SubjectError,
     Task,
+    batch_length,
     require,
     samples_for,
     to_device,
@@ -297,7 +298,7 @@ class _Job:
         """Bytes of what flows between blocks, for all batches; of sequences of the model's width."""
         chain = self.layout.chains[0].blocks[0]
         shape = next(leaf for leaf in chain.leaves if isinstance(leaf, torch.Size))
-        samples = sum(len(_first_tensor(b)) for b in self.batches)
+        samples = sum(map(batch_length, self.batches))
         return samples * int(shape[1:].numel()) * width
 
     def _finished(
@@ -391,13 +392,6 @@ def _without_weights(folder: Path) -> nn.Module:
     assert isinstance(model, nn.Module)
     model.tie_weights()  # type: ignore[operator]
     return model.eval()
-
-
-def _first_tensor(batch: Any) -> Tensor:
-    if isinstance(batch, Tensor):
-        return batch
-    parts = batch.values() if isinstance(batch, Mapping) else batch
-    return next(p for p in parts if isinstance(p, Tensor))
 
 
 def _digest(batches: list[Any]) -> str:
