@@ -47,6 +47,32 @@ class Branches(nn.Module):
         return self.head(self.second(torch.sin(self.between(torch.cos(self.first(self.stem(x) * 2)))) + x).relu() + 1)
 
 
+class Adding(nn.Module):
+    """A block that changes in place what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(8), nn.Linear(8, 12), nn.Linear(12, 8)
+
+    def forward(self, x):
+        x += self.down(torch.tanh(self.up(self.norm(x))))
+        return x
+
+
+class InPlace(nn.Module):
+    """Blocks that change their stream in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.blocks, self.head = nn.Linear(8, 8), nn.ModuleList(Adding() for _ in range(3)), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
 FAMILIES = {
     "llama": (lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**SMALL, num_key_value_heads=2)), _ids),
     "qwen2": (lambda: tf.Qwen2ForCausalLM(tf.Qwen2Config(**SMALL, num_key_value_heads=2)), _ids),
@@ -98,6 +124,7 @@ FAMILIES = {
     ),
     "resnet20": (resnet20, lambda: (_pictures()["pixel_values"],)),
     "branches": (Branches, lambda: (torch.randn(5, 8, generator=torch.Generator().manual_seed(0)),)),
+    "in place": (InPlace, lambda: (torch.randn(5, 8, generator=torch.Generator().manual_seed(0)),)),
 }
 
 

@@ -90,6 +90,26 @@ def test_a_layer_that_never_ran_is_an_error_where_it_is_read(net):
             _ = stats[idle, statistic]
 
 
+class Shared(nn.Module):
+    """Two layers are given one tensor, which is changed in place between them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = x.clone()
+        y = self.first(x)
+        x *= 2
+        return y + self.second(x)
+
+
+def test_an_input_changed_in_place_between_two_layers_is_another_one():
+    data = [(torch.randn(3, 4), torch.zeros(3))]
+    found = gather(Shared(), InputGram(), data=data)
+    torch.testing.assert_close(found["second.weight", InputGram()], 4 * found["first.weight", InputGram()])
+
+
 def test_a_frozen_parameter_has_no_gradient_and_is_named(net):
     net.fc.weight.requires_grad_(False)
     with pytest.raises(SubjectError, match=r"(?s)1 parameters are frozen.*'fc\.weight'"):

@@ -53,6 +53,28 @@ def test_a_side_path_between_blocks_is_noticed():
         checked_layout(Behind(), lambda m: m(x), x)
 
 
+class Doubling(nn.Module):
+    """Between two layers the stream is changed in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(4)])
+
+    def forward(self, x):
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i == 1:
+                x *= 2
+        return x
+
+
+def test_a_change_in_place_between_layers_ends_a_chain():
+    x = torch.randn(2, 4)
+    with torch.no_grad():
+        layout = layout_of(Doubling(), lambda m: m(x))
+    assert [chain.paths for chain in layout.chains] == [("layers.0", "layers.1"), ("layers.2", "layers.3")]
+
+
 def test_a_model_without_chains_has_none():
     x = torch.randn(2, 4)
     assert layout_of(nn.Linear(4, 4), lambda m: m(x)).chains == ()

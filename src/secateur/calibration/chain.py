@@ -6,7 +6,7 @@ are the stages of a convolutional network. Encoders and decoders are chains of t
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ class Block:
         gives: how what it gives back is put together, and
         leaves: of what: the shape of a tensor on the example, or the thing itself.
         given: what the example gave it, flat; None for what flows.
+        changes: whether it changes in place what it is given, as `x += branch(x)` does.
     """
 
     path: str
@@ -42,6 +43,7 @@ class Block:
     gives: TreeSpec
     leaves: tuple[Any, ...]
     given: tuple[Any, ...]
+    changes: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,7 @@ class Chain:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """Stands for one tensor, which need not live on: what a whole model computes is not kept."""
+    """Stands for one tensor as it was at one time, which need not live on: what a model computes is not kept."""
 
     shape: torch.Size
     floating: bool
@@ -123,8 +125,8 @@ def layout_of(model: nn.Module, call: Any) -> Layout:
         order.setdefault(each.path, len(order))
         inputs.setdefault(each.path, tensors.setdefault(id(each.first), len(tensors)))
     found = [c for c in _chains(root, sizes, once) if sum(sizes[x.path] for x in c) > _LEAST * sizes[""]]
-    given = _given(model, call, [link.path for links in found for link in links])
-    return Layout(tuple(Chain(tuple(_blocks(links, given))) for links in found), order, inputs)
+    given, changing = _given(model, call, [link.path for links in found for link in links])
+    return Layout(tuple(Chain(tuple(_blocks(links, given, changing))) for links in found), order, inputs)
 
 
 def _weight(module: nn.Module) -> int:
@@ -141,9 +143,10 @@ def _recorded(model: nn.Module, call: Any) -> _Call:
     known: Any = WeakIdKeyDictionary()
 
     def seen(leaf: Any) -> Any:
-        if isinstance(leaf, Tensor) and leaf not in known:
-            known[leaf] = _Seen(leaf.shape, leaf.is_floating_point())
-        return known[leaf] if isinstance(leaf, Tensor) else leaf
+        if not isinstance(leaf, Tensor):
+            return leaf
+        times = known.setdefault(leaf, {})  # changed in place, it is another one
+        return times.setdefault(leaf._version, _Seen(leaf.shape, leaf.is_floating_point()))
 
     for path, module in model.named_modules():
         if not path:
@@ -165,9 +168,11 @@ def _recorded(model: nn.Module, call: Any) -> _Call:
     return root
 
 
-def _given(model: nn.Module, call: Any, paths: Iterable[str]) -> dict[str, list[Any]]:
-    """What modules are given in a pass, flat."""
+def _given(model: nn.Module, call: Any, paths: Iterable[str]) -> tuple[dict[str, list[Any]], set[str]]:
+    """What modules are given in a pass, flat, and which of them change that in place."""
     found: dict[str, list[Any]] = {}
+    changing: set[str] = set()
+    times: list[int] = []
     handles: list[Any] = []
     for path in paths:
 
@@ -175,10 +180,22 @@ def _given(model: nn.Module, call: Any, paths: Iterable[str]) -> dict[str, list[
             leaves = tree_flatten((args, kwargs))[0]
             first = next((leaf for leaf in leaves if isinstance(leaf, Tensor)), None)
             found[path] = [None if leaf is first else leaf for leaf in leaves]
+            times[:] = versions(leaves)
 
-        handles.append(model.get_submodule(path).register_forward_pre_hook(enter, with_kwargs=True))
+        def leave(_: nn.Module, args: Any, kwargs: Any, __: Any, path: str = path) -> None:
+            if versions(tree_flatten((args, kwargs))[0]) != times:
+                changing.add(path)
+
+        module = model.get_submodule(path)
+        handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+        handles.append(module.register_forward_hook(leave, with_kwargs=True))
     _run(model, call, handles)
-    return found
+    return found, changing
+
+
+def versions(leaves: Iterable[Any]) -> list[int]:
+    """How often each tensor was changed in place."""
+    return [leaf._version for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def _run(model: nn.Module, call: Any, handles: list[Any]) -> None:
@@ -276,7 +293,7 @@ def _trimmed(links: list[_Call], sizes: dict[str, int]) -> list[_Call]:
     return links
 
 
-def _blocks(links: list[_Call], given: Mapping[str, list[Any]]) -> Iterator[Block]:
+def _blocks(links: list[_Call], given: Mapping[str, list[Any]], changing: Container[str]) -> Iterator[Block]:
     before: _Call | None = None
     for link in links:
         carried = {}
@@ -288,5 +305,5 @@ def _blocks(links: list[_Call], given: Mapping[str, list[Any]]) -> Iterator[Bloc
         assert link.gives is not None
         leaves = tuple(leaf.shape if isinstance(leaf, _Seen) else leaf for leaf in link.outputs)
         outside = tuple(None if place in carried else leaf for place, leaf in enumerate(given[link.path]))
-        yield Block(link.path, carried, link.gives, leaves, outside)
+        yield Block(link.path, carried, link.gives, leaves, outside, link.path in changing)
         before = link

@@ -38,7 +38,7 @@ class Ear:
         self._groups = [g for g in groups if g.site is not None]
         self.statistics = [s for s in statistics if s.on is Forward]
         self._states: dict[Key, State] = {}
-        self._heard: dict[tuple[int, View, Statistic, int], State] = {}
+        self._heard: dict[tuple[int, int, View, Statistic, int], State] = {}
         self._inputs: list[Tensor] = []
         self._tokens: Tensor | None = None
 
@@ -86,11 +86,12 @@ class Ear:
 
     def _hear(self, group: Group, view: View, inputs: Tensor, outputs: Tensor) -> None:
         made: Forward | None = None
+        which = id(inputs), inputs._version  # changed in place between two layers, it is another input
         for statistic in self.statistics:
             key = group.name, statistic
             before = self._states.get(key)
             shares = getattr(statistic, "of_inputs", False)
-            known = self._heard.get((id(inputs), view, statistic, id(before))) if shares else None
+            known = self._heard.get((*which, view, statistic, id(before))) if shares else None
             if known is not None:
                 self._states[key] = known
                 continue
@@ -99,7 +100,7 @@ class Ear:
             self._states[key] = after
             if shares:
                 for one in (before, after):
-                    self._heard[id(inputs), view, statistic, id(one)] = after
+                    self._heard[*which, view, statistic, id(one)] = after
                 self._inputs.append(inputs)  # alive, so that no other tensor has its id
 
     def _event(self, view: View, inputs: Tensor, outputs: Tensor) -> Forward:

@@ -244,6 +244,8 @@ class Stream:
         main = _main(chain, at - 1)
         for place, k in (chain.blocks[at].carried if at else {flow.entry: 0}).items():
             leaves[place] = flow.main[batch] if k == main else flow.others[batch][k]
+        if chain.blocks[at].changes:  # what is given more than once
+            leaves = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         args, kwargs = tree_unflatten(leaves, spec)
         return args, kwargs
 
