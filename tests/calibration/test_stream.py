@@ -18,7 +18,7 @@ def streamed(model, batches, propagation, act, folder=None):
     space = Weights().find(model)
     heard, order = {}, []
 
-    def each(part, evidence):
+    def each(part, evidence, _):
         order.append(part.name)
         heard.update(evidence)
         act(part)

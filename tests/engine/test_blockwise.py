@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from torch import nn
 import secateur as sc
 from secateur.budgets import OWL, Global, Uniform
 from secateur.core import NumericsError, Recipe, RecipeError
-from secateur.scores import Magnitude, Taylor, Wanda
-from secateur.structures import Weights
+from secateur.scores import Magnitude, Taylor, Wanda, WandaSP
+from secateur.structures import Channels, Weights
 from secateur.tasks.language import Windows, language_task
 
 
@@ -139,10 +140,45 @@ def test_owl_shares_the_same_sparsity_among_the_matrices_of_a_block():
     assert result.sparsity["sparsity"] == pytest.approx(0.6, abs=2e-3)
 
 
+def test_coupled_units_are_cut_block_by_block_on_what_the_cut_blocks_before_give():
+    units = Channels(kinds=("hidden",), streams=False)
+    recipe = Recipe(units, WandaSP(), budget=Uniform(), propagation="pruned")
+    goal, model, by_hand = task(), llama(), llama()
+    result = sc.prune(model, recipe, sparsity=0.5, task=goal)
+    for number in range(3):
+        only = Recipe(replace(units, include=(f"model.layers.{number}.*",)), WandaSP(), budget=Uniform())
+        by_hand = sc.prune(by_hand, only, sparsity=0.5, task=goal).subject
+    for mine, his in zip(result.subject.parameters(), by_hand.parameters(), strict=True):
+        assert torch.equal(mine, his)
+
+
 def test_a_gradient_cannot_be_had_block_by_block():
     recipe = Recipe(Weights(), Taylor(), propagation="pruned")
     with pytest.raises(RecipeError, match="needs the whole model"):
         sc.prune(llama(), recipe, sparsity=0.5, task=task())
+
+
+class Routed(nn.Module):
+    """A block with an expert that no token is sent to."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.idle = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return x + torch.relu(self.used(x))
+
+
+def test_an_expert_that_never_ran_stays_whole_and_is_counted_so(caplog):
+    data = [(torch.randn(4, 8), torch.zeros(4, dtype=torch.long))]
+    model = nn.Sequential(*(Routed() for _ in range(3)), nn.Linear(8, 3))
+    result = sc.prune(model, "wanda", sparsity=0.5, task=sc.Task(train=data, test=data))
+    assert "0.idle.weight never ran on the calibration data" in caplog.text
+    shares = result.sparsity["per_group"]
+    assert {name: share for name, share in shares.items() if share != 0.5} == {
+        f"{i}.idle.weight": 0.0 for i in range(3)
+    }
+    assert result.keep["0.idle.weight"].all() and result.keep["0.idle.weight"].shape == (8, 8)
 
 
 def test_without_data_it_says_so():

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from secateur.core import Group, NumericsError, Space, Statistic, SubjectError, device_of, replaced, to_device
+from secateur.core import Group, NumericsError, Passes, Space, Statistic, SubjectError, device_of, replaced, to_device
 from secateur.core.progress import report
 from secateur.core.task import in_eval_mode
 
@@ -93,8 +93,44 @@ def _stage(layout: Layout, path: str) -> int:
     return min((layout.order[other] for other, number in layout.inputs.items() if number == given), default=-1)
 
 
+Act = Callable[[Part, dict[Key, Tensor], Passes | None], None]
+"""Is given a part, what was heard of it, and the block that it lies in, where what that gave is remembered."""
+
+
 class _Stop(Exception):
     """The last block of a chain was reached: what comes after it is not needed."""
+
+
+@dataclass(frozen=True, eq=False)
+class BlockPasses(Passes):
+    """One block of a stream, as recoveries see it that heal block by block.
+
+    Attributes:
+        masks: where each batch has tokens; None where it does not tell.
+        now: runs the block on a batch.
+        gave: what it gave before its units went.
+    """
+
+    path: str
+    block: nn.Module
+    masks: Sequence[Tensor | None]
+    now: Callable[[int], Tensor]
+    gave: Activations
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def pair(self, batch: int) -> tuple[Tensor, Tensor]:
+        """See `secateur.core.Passes`. Raises `SubjectError` where the block gives another shape than before."""
+        now, gave, mask = self.now(batch), self.gave[batch], self.masks[batch]
+        if now.shape != gave.shape:
+            raise SubjectError(
+                f"it gives {tuple(now.shape)} and gave {tuple(gave.shape)}",
+                where=f"block {self.path!r}",
+                mend="heal it as a whole: fine-tuning",
+            )
+        told = mask is not None and now.shape[: mask.dim()] == mask.shape
+        return (now[mask], gave[mask]) if told else (now, gave)
 
 
 @dataclass(eq=False)
@@ -102,6 +138,7 @@ class _Flow:
     """What a chain's blocks are given and give, batch by batch; `entry` is where the first block takes its input."""
 
     main: Activations
+    gave: Activations
     entry: int = 0
     others: list[dict[int, Any]] = field(default_factory=list)
     arguments: list[list[tuple[TreeSpec, list[Any]]]] = field(default_factory=list)
@@ -141,8 +178,9 @@ class Stream:
         self,
         parts: Sequence[Part],
         statistics: Iterable[Statistic],
-        act: Callable[[Part, dict[Key, Tensor]], None],
+        act: Act,
         propagation: Propagation = "pruned",
+        remember: bool = False,
     ) -> None:
         """Hear each part, act on it, go on to the next.
 
@@ -151,6 +189,7 @@ class Stream:
             statistics: of inputs and outputs of layers.
             act: is given the part and what was heard, and may change the part's weights in place.
             propagation: whether a part hears what the parts before it gave after `act` ("pruned"), or before.
+            remember: whether `act` is told what a block gave before its first part was acted on.
 
         Raises:
             NumericsError: a block gives something that is not finite; names the module where it begins.
@@ -163,14 +202,14 @@ class Stream:
             with in_eval_mode(self._model), without_cache(self._model):
                 for number in range(len(self._layout.chains) + 1):
                     for around in wanted.get((number, -1), ()):
-                        ear = Ear(around.space, statistics)
+                        ear = Ear(around.space.leaves(), statistics)
                         with ear.listening(self._model):
                             self._through(number, ear)
-                        act(around, ear.values())
+                        act(around, ear.values(), None)
                     if last <= (number, -1):
                         return
                     self._through(number)
-                    self._chain(number, wanted, last, statistics, act, propagation)
+                    self._chain(number, wanted, last, statistics, act, propagation, remember)
         finally:
             self._forget()
 
@@ -197,6 +236,7 @@ class Stream:
     def _forget(self) -> None:
         for flow in self._flows:
             flow.main.clear()
+            flow.gave.clear()
         self._flows.clear()
 
     def _chain(
@@ -205,26 +245,28 @@ class Stream:
         wanted: Mapping[Place, list[Part]],
         last: Place,
         statistics: tuple[Statistic, ...],
-        act: Callable[[Part, dict[Key, Tensor]], None],
+        act: Act,
         propagation: Propagation,
+        remember: bool,
     ) -> None:
         chain = self._layout.chains[number]
         for at, block in enumerate(chain.blocks):
             here = wanted.get((number, at), [])
+            gave = self._flows[number].gave if remember else None
             with self._residency.block(block.path):
                 for part in here:
-                    ear = Ear(part.space, statistics)
+                    ear = Ear(part.space.leaves(), statistics)
                     goes_on = propagation == "dense" and (number, at) < last and part is here[-1]
                     with ear.listening(self._model):
-                        self._pass(number, at, ear, keep=goes_on)
-                    act(part, ear.values())
+                        self._pass(number, at, ear, keep=goes_on, gave=gave if part is here[0] else None)
+                    act(part, ear.values(), None if gave is None else self._passes(number, at, gave))
                 if (number, at) == last:
                     return
                 if not here or propagation == "pruned":
                     self._pass(number, at, None, keep=True)
 
-    def _pass(self, number: int, at: int, ear: Ear | None, keep: bool) -> None:
-        """All batches through one block."""
+    def _pass(self, number: int, at: int, ear: Ear | None, keep: bool, gave: Activations | None = None) -> None:
+        """All batches through one block; what it gives is kept for the next one, or as what it gave."""
         flow, chain = self._flows[number], self._layout.chains[number]
         block = self._model.get_submodule(chain.paths[at])
         for i, batch in enumerate(self._batches):
@@ -234,9 +276,25 @@ class Stream:
             given = block(*args, **kwargs)
             leaves, _ = tree_flatten(given)
             _check_finite(block, chain.paths[at], args, kwargs, leaves)
+            if gave is not None:
+                gave[i] = leaves[_main(chain, at)]
             if keep:
                 self._keep(flow, chain, at, i, leaves)
             report(f"{'hearing' if ear else 'passing'} {chain.paths[at]}", i + 1, len(self._batches))
+
+    def _passes(self, number: int, at: int, gave: Activations) -> Passes:
+        flow, chain = self._flows[number], self._layout.chains[number]
+        path, main = chain.paths[at], _main(chain, at)
+        block = self._model.get_submodule(path)
+
+        def now(batch: int) -> Tensor:
+            args, kwargs = self._arguments(flow, chain, at, batch)
+            found = tree_flatten(block(*args, **kwargs))[0][main]
+            assert isinstance(found, Tensor)
+            return found
+
+        masks = [_on(token_mask(batch), self._device) for batch in self._batches]
+        return BlockPasses(path, block, masks, now, gave)
 
     def _arguments(self, flow: _Flow, chain: Chain, at: int, batch: int) -> tuple[Any, Any]:
         spec, leaves = flow.arguments[batch][at]
@@ -265,7 +323,7 @@ class Stream:
         if begins:
             del self._flows[number:]
             folder = None if self._folder is None else self._folder / f"chain-{number}"
-            self._flows.append(_Flow(Activations(folder)))
+            self._flows.append(_Flow(Activations(folder), Activations(folder and folder / "gave")))
         forwards: dict[str, Callable[..., Any]] = {}
         for done in range(number):
             for at, block in enumerate(chains[done].blocks):

@@ -136,6 +136,9 @@ from .protocols import (
     Healing as Healing,
 )
 from .protocols import (
+    Passes as Passes,
+)
+from .protocols import (
     Procedure as Procedure,
 )
 from .protocols import (

@@ -177,6 +177,30 @@ class Healing:
 
 
 @runtime_checkable
+class Passes(Protocol):
+    """A block whose units are gone, among blocks that are finished: what it is given, and what it gave before.
+
+    Attributes:
+        path: of the block in its model.
+        block: in eval mode, its masks in force.
+    """
+
+    path: str
+    block: torch.nn.Module
+
+    def __len__(self) -> int:
+        """Batches."""
+        ...
+
+    def pair(self, batch: int) -> tuple[Tensor, Tensor]:
+        """What the block gives on a batch now, with gradients where they are on, and what it gave: `[..., features]`.
+
+        Of both only what belongs to real tokens, where the batch tells of padding.
+        """
+        ...
+
+
+@runtime_checkable
 class Recovery(Protocol):
     """How is it healed? A frozen description; `begin` gives the hooks for one subject."""
 
@@ -200,12 +224,21 @@ class Recovery(Protocol):
         """Whether it leaves tensors of its own on the subject, as its healing's `plan` says."""
         return False
 
+    @property
+    def rebuilds(self) -> bool:
+        """Whether it heals one block after another while the model is pruned so, by `rebuild_`."""
+        return False
+
     def check(self, others: Iterable["Recovery"]) -> None:
         """Raise `RecipeError` where it does not go with the other recoveries of its recipe. Called before any work."""
         return
 
     def repaired(self, space: Space, keep: Keep, stats: Stats) -> Mapping[str, Tensor]:
         """New values by tensor name, in the shapes of before, for what is about to go; none by default."""
+        return {}
+
+    def rebuild_(self, passes: Passes, seed: int) -> Mapping[str, Any]:
+        """Heal a block that was just pruned, in place; gives what is worth recording of it, as plain data."""
         return {}
 
     def begin(self, model: torch.nn.Module, task: Task) -> Healing:

@@ -59,6 +59,13 @@ class Recipe:
                 where="Recipe(propagation=...)",
                 mend='"whole", "pruned" or "stages"',
             )
+        alone = [type(r).__name__ for r in self.recovery if getattr(r, "rebuilds", False)]
+        if alone and self.propagation == "whole":
+            raise RecipeError(
+                f"{alone[0]} heals block by block, and the model is pruned as a whole",
+                where="Recipe(recovery=...)",
+                mend='propagation="pruned"',
+            )
 
     def to_json(self) -> dict[str, object]:
         """The recipe as plain data, in the form that YAML files use."""

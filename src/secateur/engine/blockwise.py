@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from secateur.calibration import checked_layout, parts_of
 from secateur.calibration.chain import Layout
-from secateur.calibration.stream import Part, Residency, Stream
+from secateur.calibration.stream import Act, Part, Residency, Stream
 from secateur.core import (
     Budget,
     Choice,
@@ -25,9 +25,11 @@ from secateur.core import (
     InputGram,
     InputNorm,
     Move,
+    Passes,
     Plan,
     Recipe,
     RecipeError,
+    Recovery,
     Space,
     Statistic,
     Stats,
@@ -63,9 +65,6 @@ class Allotted(Budget):
     def allocate(self, space: Space, evidence: Stats, target: Target) -> tuple[Space, Counts]:
         mine = tuple(g for g in self.refined.values() if (g.parent or g.name) in space)
         return Space(mine, space.skipped, space.totals), {g.name: self.counts[g.name] for g in mine}
-
-
-Act = Callable[[Part, dict[tuple[str, Statistic], Tensor]], None]
 
 
 @dataclass
@@ -144,8 +143,12 @@ def prune_blocks_(
     layout = layout_for(model, task, batches[0]) if streamed is None else streamed.layout
     done = done or Blocks()
     clock = _Clock()
+    rebuilding = [r for r in recipe.recovery if r.rebuilds]
+    parts = parts_of(space, layout, stages=recipe.propagation == "stages")
+    final = {part.place: part for part in parts}
+    masked: list[str] = []
 
-    def act(part: Part, evidence: Mapping[tuple[str, Statistic], Tensor]) -> None:
+    def act(part: Part, evidence: Mapping[tuple[str, Statistic], Tensor], passes: Passes | None) -> None:
         known = replace(stats, values={**stats.values, **evidence})
         unheard = _unheard(part.space, needs, evidence)
         mine = Space(tuple(g for g in part.space if g.name not in unheard), space.skipped, space.totals)
@@ -157,28 +160,43 @@ def prune_blocks_(
         for name, mask in choice.keep.masks.items():
             if streamed is None:
                 done.keep.put(name, mask)
-            if not hold and not recipe.structure.cuts:
+        for group in part.space if streamed is None else ():
+            if group.name in unheard:
+                done.keep.put(group.name, torch.ones(group.shape, dtype=torch.bool))
+        masked.extend(choice.keep.masks)
+        if part is final[part.place]:
+            if passes is not None:
+                for recovery in rebuilding:
+                    facts |= recovery.rebuild_(passes, stats.seed)
+            for name in masked if not hold and not recipe.structure.cuts else ():
                 found = detach_mask_(model, name)
                 if streamed is None:
                     done.masks.put(name, found)
+            masked.clear()
         if streamed is not None:  # it costs some five per cent, which is for those who count bytes
             give_back()
         done.facts.append(facts | clock.lap())
 
-    parts = parts_of(space, layout, stages=recipe.propagation == "stages")
-    batches = _mine(batches)
+    batches = _mine(batches, rebuilding)
     if streamed is None:
-        Stream(model, layout, task.call, batches).run(parts, needs, act, "pruned")
+        Stream(model, layout, task.call, batches).run(parts, needs, act, "pruned", bool(rebuilding))
     else:
         stream = Stream(model, layout, task.call, batches, streamed.folder, streamed.residency, streamed.device)
-        stream.run([p for p in parts if p.name not in streamed.finished], needs, streamed.acting(act), "pruned")
+        left = [p for p in parts if p.name not in streamed.finished]
+        stream.run(left, needs, streamed.acting(act), "pruned", bool(rebuilding))
     return done
 
 
-def _mine(batches: Sequence[Any]) -> Sequence[Any]:
+def _mine(batches: Sequence[Any], rebuilding: Sequence[Recovery]) -> Sequence[Any]:
     """This process's share of the batches; what is heard of all shares is put together."""
     if not (dist.is_available() and dist.is_initialized()) or len(batches) < dist.get_world_size():
         return batches
+    if rebuilding and dist.get_world_size() > 1:
+        raise RecipeError(
+            "it trains each block, and several processes prune together",
+            where=type(rebuilding[0]).__name__,
+            mend="prune in one process",
+        )
     return batches[dist.get_rank() :: dist.get_world_size()]
 
 

@@ -156,7 +156,7 @@ class Job:
             batches=self.batches,
             seed=self.seed,
             latency=self._latency(),
-            hold=bool(self.recipe.recovery) or self.recipe.refine is not None,
+            hold=any(not r.rebuilds for r in self.recipe.recovery) or self.recipe.refine is not None,
         )
         try:
             facts = self._act_(maker, device, folder)

@@ -18,12 +18,13 @@ from secateur.calibration import checked_layout, parts_of, stored_names
 from secateur.calibration.chain import Layout
 from secateur.calibration.on_disk import OnDisk
 from secateur.calibration.shards import Shards, ShardWriter
-from secateur.calibration.stream import Part, Stream
+from secateur.calibration.stream import Act, Part, Stream
 from secateur.core import (
     CheckpointError,
     InputGram,
     Kind,
     Move,
+    Passes,
     Recipe,
     RecipeError,
     Statistic,
@@ -38,7 +39,7 @@ from secateur.core import (
 )
 from secateur.core.files import once, read_small
 
-from .blockwise import Act, Blocks, Streamed, prune_blocks_, sectioned
+from .blockwise import Blocks, Streamed, prune_blocks_, sectioned
 from .methods import adapted, as_recipe, implied_target
 from .runfolder import fingerprint
 from .tensors import write_atomically
@@ -130,8 +131,8 @@ def _check(recipe: Recipe) -> None:
         wrong = "it cuts units out, which changes the architecture"
     elif recipe.refine is not None:
         wrong = f"{type(recipe.refine).__name__} asks the loss of the whole model"
-    elif recipe.recovery:
-        wrong = f"{type(recipe.recovery[0]).__name__} needs the whole model"
+    elif whole := [type(r).__name__ for r in recipe.recovery if not r.rebuilds]:
+        wrong = f"{whole[0]} needs the whole model"
     elif recipe.budget is not None and recipe.budget.needs_scores:
         wrong = f"the budget {type(recipe.budget).__name__} compares all weights at once"
     if wrong:
@@ -212,13 +213,18 @@ class _Job:
                 finished[path] = waiting.pop(path)
                 progress.finish(path, finished[path])
 
+        def changed(part: Part) -> list[str]:
+            if not self.recipe.recovery:
+                return [group.name for group in part.space]
+            block = self.model.get_submodule(part.name)
+            return [f"{part.name}.{name}" for name, _ in block.named_parameters()]
+
         def acting(act: Act) -> Act:
-            def and_round(part: Part, evidence: Evidence) -> None:
-                act(part, evidence)
-                for group in part.space:  # what follows hears what will be stored
-                    assert group.site is not None
-                    live = group.site.tensor.detach()
-                    live.copy_(self._as_stored(group.name, live).to(live.dtype))
+            def and_round(part: Part, evidence: Evidence, passes: Passes | None) -> None:
+                act(part, evidence, passes)
+                for name in changed(part):  # what follows hears what will be stored
+                    live = self.model.get_parameter(name).detach()
+                    live.copy_(self._as_stored(name, live).to(live.dtype))
                 waiting.setdefault(part.name, []).append(blocks.facts[-1])
 
             return and_round
@@ -250,7 +256,7 @@ class _Job:
                 self.model, self.layout, self.task.call, self.batches, activations, self._dense(), self.device
             )
 
-            def digest(part: Part, heard: Evidence) -> None:
+            def digest(part: Part, heard: Evidence, _: Passes | None) -> None:
                 assert self.recipe.budget is not None
                 found.update(self.recipe.budget.digest(part.space, Stats(heard)))
 
@@ -282,8 +288,11 @@ class _Job:
             )
         # a block with its new values, masks, and as it is stored and written; or a table, mapped, copied and written
         largest = max(blocks.values())
-        working = max(4 * largest + largest // width + moments, 3 * rest)
         flow = self._activations(width)
+        if self.recipe.recovery:  # what each layer of a block gives on a batch, and adapted weights with gradients
+            moments = max(moments, 4 * largest + self._inside(flow // len(self.batches)))
+            flow *= 2
+        working = max(4 * largest + largest // width + moments, 3 * rest)
         if memory is None or working + flow <= memory:
             return working + flow, False
         if working + flow // len(self.batches) > memory:
@@ -293,6 +302,16 @@ class _Job:
                 mend="more memory=, a smaller batch, or dtype=torch.bfloat16",
             )
         return working + flow // len(self.batches), True
+
+    def _inside(self, flow: int) -> int:
+        """Bytes of what a pass back through the widest block needs of a batch of which `flow` bytes come in."""
+        outputs: dict[str, int] = {}
+        for group in self.space:
+            if group.site is not None:
+                block = self.layout.place_of(group.name.rpartition(".")[0])
+                outputs[str(block)] = outputs.get(str(block), 0) + group.site.shape[0] + group.site.shape[1]
+        given = next(leaf for leaf in self.layout.chains[0].blocks[0].leaves if isinstance(leaf, torch.Size))
+        return 2 * flow * max(outputs.values()) // given[-1]
 
     def _activations(self, width: int) -> int:
         """Bytes of what flows between blocks, for all batches; of sequences of the model's width."""

@@ -216,7 +216,8 @@ class DecisionMaker:
         self.sizes = {g.name: g.size for g in space} | self.sizes
         budget = move.budget or self.recipe.budget
         needs = (*judge.needs, *(n for r in self.recipe.recovery for n in r.needs))
-        stepwise = self.recipe.propagation != "whole" and bool(needs) and isinstance(self.original, nn.Module)
+        asks = bool(needs) or any(r.rebuilds for r in self.recipe.recovery)
+        stepwise = self.recipe.propagation != "whole" and asks and isinstance(self.original, nn.Module)
         if stepwise:
             needs = judge.needs if budget is not None and budget.needs_scores else ()
         if budget is not None and getattr(budget, "by_blocks", False):

@@ -12,6 +12,7 @@ from .moving_average import MovingAverage
 from .next_layer import NextLayer
 from .obs import ObsUpdate
 from .parameter_efficient import ParameterEfficient
+from .reconstruct import Reconstruct
 from .rescale import RescaleKept
 from .scale_sparsity import ScaleSparsity
 from .scratch import Scratch, ScratchB, ScratchE, stretched
@@ -27,6 +28,7 @@ __all__ = [
     "ObsUpdate",
     "ParameterEfficient",
     "RecalibrateBN",
+    "Reconstruct",
     "RescaleKept",
     "ScaleSparsity",
     "Scratch",

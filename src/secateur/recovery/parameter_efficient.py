@@ -93,12 +93,18 @@ class ParameterEfficient(Recovery):
     def begin(self, model: nn.Module, task: Task) -> Healing:
         """Look whether the model has what is to be trained; the dense model is left as it is."""
         chosen(model, self.subsets, self.targets)
-        return _Efficient(self, model, task.seed)
+        return Efficient(self, model, task.seed)
 
 
-class _Efficient(Healing):
-    def __init__(self, recovery: ParameterEfficient, model: nn.Module, seed: int) -> None:
-        self._recovery, self._model, self._seed = recovery, model, seed
+class Efficient(Healing):
+    """The subset of one model, or of one block of it, at work.
+
+    Args:
+        block: whether it is a block, whose last layer is no head; what it lacks is not worth a warning.
+    """
+
+    def __init__(self, recovery: ParameterEfficient, model: nn.Module, seed: int, block: bool = False) -> None:
+        self._recovery, self._model, self._seed, self._block = recovery, model, seed, block
         self._adapters: dict[str, Adapter] = {}
         self._wanted: dict[nn.Parameter, bool] = {}
         self._facts: dict[str, Any] = {}
@@ -117,9 +123,10 @@ class _Efficient(Healing):
         self._merge_()
 
     def after_move_(self) -> bool:
-        found = chosen(self._model, self._recovery.subsets, self._recovery.targets)
+        found = chosen(self._model, self._recovery.subsets, self._recovery.targets, self._block)
+        level = logging.DEBUG if self._block else logging.WARNING
         for subset, why in found.missing.items() if not self._facts else ():  # said once
-            _log.warning("%s: nothing is trained of it, because %s", subset, why)
+            _log.log(level, "%s: nothing is trained of it, because %s", subset, why)
         self._freeze_(found)
         self._adapters = {name: self._adapter(name) for name in found.adapted}
         self._tell(found)
@@ -186,4 +193,5 @@ class _Efficient(Healing):
         trained = sum(whole.values()) + sum(p.numel() for p in self.parameters())
         of = sum(p.numel() for p in self._model.parameters())
         self._facts = {"trained": trained, "of": of, "share": trained / of, "adapted": list(found.adapted)}
-        _log.info("%s of %s parameters are trained, %.3g %%", f"{trained:,}", f"{of:,}", 100 * trained / of)
+        level = logging.DEBUG if self._block else logging.INFO
+        _log.log(level, "%s of %s parameters are trained, %.3g %%", f"{trained:,}", f"{of:,}", 100 * trained / of)

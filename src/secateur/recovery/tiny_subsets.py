@@ -33,18 +33,21 @@ class Chosen:
     missing: dict[str, str] = field(default_factory=dict)
 
 
-def chosen(model: nn.Module, subsets: tuple[Subset, ...], targets: tuple[str, ...] = ()) -> Chosen:
+def chosen(
+    model: nn.Module, subsets: tuple[Subset, ...], targets: tuple[str, ...] = (), headless: bool = False
+) -> Chosen:
     """What the subsets are in a model. Adapters go on masked linear layers, on all where nothing is masked.
 
     Args:
         targets: shell patterns on names of linear layers or their last parts, instead.
+        headless: whether it is a block, whose last layer is as good as any.
 
     Raises:
         RecipeError: every subset is empty, or a target fits no linear layer.
         SubjectError: the weight of a layer to adapt is quantised, or computed from other tensors.
     """
     found = Chosen()
-    head, why_no_head = head_of(model)
+    head, why_no_head = (None, "a block has none") if headless else head_of(model)
     whole_head = head is not None and not is_language_model(model)
     if "biases" in subsets:
         _add(found, "biases", biases_of(model), f"{type(model).__name__} has no biases")

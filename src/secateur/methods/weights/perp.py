@@ -6,13 +6,14 @@ What pruning breaks, a tiny subset of the parameters mends: biases, norms, the h
 
 and everything else is frozen. The adapters are merged in the end, exactly, and the zeros of W stay. Magnitude chooses
 what goes; as a recovery, `secateur.recovery.ParameterEfficient` follows any other score, structure or schedule.
+The second mode trains one block after another on what the dense block gave (`secateur.recovery.Reconstruct`).
 """
 
 from typing import Literal
 
 from secateur.budgets import Uniform
 from secateur.core import Paper, Recipe, When, method
-from secateur.recovery import FineTune, ParameterEfficient
+from secateur.recovery import FineTune, ParameterEfficient, Reconstruct
 from secateur.schedules import OneShot
 from secateur.scores import Magnitude
 from secateur.structures import Weights
@@ -37,18 +38,24 @@ def perp(
     rank: int = 16,
     alpha: float = 32.0,
     targets: tuple[str, ...] = (),
+    mode: Literal["retrain", "reconstruct"] = "retrain",
     epochs: float = 1,
+    steps: int = 200,
     lr: float = 5e-4,  # the paper tries 5e-6 to 5e-4, more for biases and norms alone
     per: Literal["group", "row"] = "group",
     include: tuple[str, ...] = ("*",),
     exclude: tuple[str, ...] = (),
 ) -> Recipe:
     """Removes the smallest weights of every matrix, and retrains a tiny subset of the parameters."""
-    training = FineTune(epochs, optimizer="adamw", lr=lr, lr_schedule="linear", weight_decay=0.0, warmup=0.1)
+    blockwise = mode == "reconstruct"
+    mine = tuple(s for s in subsets if not (blockwise and s == "head"))  # no block has one
+    trained = ParameterEfficient(mine, lora, rank, alpha, targets)
+    retraining = FineTune(epochs, optimizer="adamw", lr=lr, lr_schedule="linear", weight_decay=0.0, warmup=0.1)
     return Recipe(
         structure=Weights(include, exclude),
         score=Magnitude(),
         budget=Uniform(per),
         schedule=OneShot(),
-        recovery=(training, ParameterEfficient(subsets, lora, rank, alpha, targets)),
+        recovery=(Reconstruct(steps, lr, trains=trained),) if blockwise else (retraining, trained),
+        propagation="pruned" if blockwise else "whole",
     )
