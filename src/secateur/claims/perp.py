@@ -101,8 +101,8 @@ def _block_by_block(seed: int, method: str, scorer: str) -> dict[str, float]:
     "perp",
     against="magnitude",
     expect=lower("perplexity", by=0.2, relative=True),
-    differs="llama7m (6.9 M parameters) for OPT and LLaMA of billions; 60 %; norms and adapters of rank 8 under the mask, "
-    "200 steps for each block of 4 windows out of 64 of 128 tokens of PTB, AdamW, 5e-4; 128 windows of PTB test",
+    differs="llama7m (6.9 M parameters) for OPT and LLaMA of billions; 60 %; norms and adapters of rank 8 under the "
+    "mask, 200 steps for each block of 4 windows out of 64 of 128 tokens of PTB, AdamW, 5e-4; 128 windows of PTB test",
 )
 def reconstruction_mends_magnitude(seed: int, method: str) -> dict[str, float]:
     """Reconstructed block by block, without a label, a magnitude mask has a perplexity lower by at least a fifth."""
@@ -113,8 +113,8 @@ def reconstruction_mends_magnitude(seed: int, method: str) -> dict[str, float]:
     "perp",
     against="wanda",
     expect=lower("perplexity"),
-    differs="llama7m (6.9 M parameters) for OPT and LLaMA of billions; 60 %; norms and adapters of rank 8 under the mask, "
-    "200 steps for each block of 4 windows out of 64 of 128 tokens of PTB, AdamW, 5e-4; 128 windows of PTB test",
+    differs="llama7m (6.9 M parameters) for OPT and LLaMA of billions; 60 %; norms and adapters of rank 8 under the "
+    "mask, 200 steps for each block of 4 windows out of 64 of 128 tokens of PTB, AdamW, 5e-4; 128 windows of PTB test",
 )
 def reconstruction_mends_wanda(seed: int, method: str) -> dict[str, float]:
     """Reconstructed block by block, a Wanda mask has a lower perplexity too."""
