@@ -1,5 +1,6 @@
-"""The command `secateur`, and reading a saved model, in processes of their own, forked from one that has imported
-torch: seconds less for each call.
+"""The command `secateur`, pages of the guide, and reading a saved model, in processes of their own.
+
+They are forked from one that has imported torch, which saves seconds for each.
 
 A few tests run `python -m secateur` itself: those of Ctrl-C, of start-up, of sweeps.
 """
@@ -14,7 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["torch", "transformers", "sklearn.datasets", "rich.table", "secateur.engine.prune"])
+_FORKS.set_forkserver_preload(
+    [
+        "torch",
+        "transformers.generation",
+        "transformers.models.llama.modeling_llama",
+        "sklearn.datasets",
+        "rich.table",
+        "secateur.engine.prune",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,12 @@ def generated_elsewhere(folders, ids, new):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def page(path, cwd, alone=False):
+    """Run what a page of Markdown holds; whatever is deprecated is an error."""
+    done = _forked(_page, str(path), str(cwd), alone)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
 def _forked(target, *arguments):
     with tempfile.TemporaryDirectory() as place:
         out, err = (Path(place) / name for name in ("out", "err"))
@@ -65,6 +81,19 @@ def _run(arguments, cwd):
     from secateur.cli.main import run
 
     run()
+
+
+def _page(path, cwd, alone):
+    import warnings
+
+    import markdown_pages
+
+    for name in [name for name in os.environ if name.startswith("SECATEUR")]:
+        del os.environ[name]
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    warnings.filterwarnings("error", category=DeprecationWarning)
+    os.chdir(cwd)
+    markdown_pages.run_page(Path(path), alone)
 
 
 def _generate(folders, ids, new):

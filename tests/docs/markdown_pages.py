@@ -1,6 +1,4 @@
-"""What a Markdown page of ours holds to run, and the process that runs it.
-
-python markdown_pages.py PAGE [--alone]     in an empty folder; --alone gives every Python block a namespace of its own
+"""What a Markdown page of ours holds to run, and how it is run.
 
 Blocks run in their order in one process: Python, and lines of bash that begin with `secateur `. A block with a `title`
 is a file of that name, written where the page runs; a YAML file is checked by `secateur run --check`. A block after the
@@ -57,7 +55,11 @@ def links(page: Path) -> list[str]:
 
 
 def run_page(page: Path, alone: bool = False) -> None:
-    """Run a page in this process, in the current folder."""
+    """Run a page in this process, in the current folder, an empty one.
+
+    Args:
+        alone: whether every Python block has a namespace of its own.
+    """
     _no_network()
     sys.path.insert(0, ".")
     shutil.copytree(ROOT / "examples", "examples")
@@ -94,7 +96,3 @@ def _no_network() -> None:
         raise AssertionError(f"a page asks the network for {address}")
 
     socket.socket.connect = refuse  # type: ignore[method-assign, assignment]
-
-
-if __name__ == "__main__":
-    run_page(Path(sys.argv[1]), alone="--alone" in sys.argv[2:])

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from griffe_names import apart
 
+import commands
+
 ROOT = pages.ROOT
 README = ROOT / "README.md"
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("SECATEUR")} | {
@@ -35,11 +37,11 @@ def runs_something(page):
 
 @pytest.mark.parametrize("page", [page for page in pages.GUIDE if runs_something(page)], ids=lambda page: page.stem)
 def test_every_block_of_a_guide_page_runs(page, tmp_path):
-    assert_runs("-W", "error::DeprecationWarning", pages.__file__, str(page), cwd=tmp_path)
+    commands.page(page, tmp_path)
 
 
 def test_every_block_of_the_readme_runs_by_itself(tmp_path):
-    assert_runs("-W", "error::DeprecationWarning", pages.__file__, str(README), "--alone", cwd=tmp_path)
+    commands.page(README, tmp_path, alone=True)
 
 
 def test_hardly_any_block_is_exempt():

@@ -52,7 +52,7 @@ def weights(place):
         ("sparsegpt", {"structure": "2:4"}),
         ("owl", {"sparsity": 0.6}),
         ("wanda", {"sparsity": 0.5, "propagation": "stages"}),
-        ("perp", {"sparsity": 0.5, "mode": "reconstruct", "steps": 8, "subsets": ("norm", "lora"), "rank": 2}),
+        ("wanda", {"sparsity": 0.5, "recovery": "reconstruct(steps=8, subsets=[norm, lora], rank=2)"}),
     ],
 )
 def test_it_gives_what_pruning_in_memory_gives(folder, tmp_path, method, asked):

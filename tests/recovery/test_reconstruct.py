@@ -11,7 +11,8 @@ from torch import nn
 import secateur as sc
 from secateur.budgets import Uniform
 from secateur.core import Passes, Task, masks_of
-from secateur.recovery import FineTune, ParameterEfficient, Reconstruct, ScratchB
+from secateur.engine.methods import as_recipe
+from secateur.recovery import FineTune, Reconstruct, ScratchB
 from secateur.scores import Magnitude, Wanda
 from secateur.structures import Channels, Weights
 
@@ -44,7 +45,7 @@ def masked_line():
 
 def test_all_weights_that_stay_come_to_the_least_squares_solution():
     passes, mask = masked_line()
-    told = Reconstruct(steps=3000, lr=0.02, trains=None).rebuild_(passes, 0)
+    told = Reconstruct(steps=3000, lr=0.02, subsets="all").rebuild_(passes, 0)
     X, Y = torch.cat(passes.inputs).double(), torch.cat(passes.outputs).double()
     rows = []
     for i in range(4):
@@ -58,7 +59,7 @@ def test_all_weights_that_stay_come_to_the_least_squares_solution():
 def test_biases_alone_come_to_the_mean_of_what_is_missing():
     passes, _ = masked_line()
     weight = passes.block.weight.detach().clone()
-    Reconstruct(steps=3000, lr=0.02, trains=ParameterEfficient(("biases",))).rebuild_(passes, 0)
+    Reconstruct(steps=3000, lr=0.02, subsets=("biases",)).rebuild_(passes, 0)
     X, Y = torch.cat(passes.inputs), torch.cat(passes.outputs)
     torch.testing.assert_close(passes.block.bias.detach(), (Y - X @ weight.T).mean(0), rtol=1e-3, atol=1e-3)
     assert torch.equal(passes.block.weight, weight)
@@ -67,7 +68,7 @@ def test_biases_alone_come_to_the_mean_of_what_is_missing():
 def test_adapters_are_merged_under_the_mask_and_nothing_wants_less_gradients_than_before():
     passes, mask = masked_line()
     passes.block.bias.requires_grad_(False)
-    told = Reconstruct(steps=300, lr=0.02, trains=ParameterEfficient(("lora",), rank=4)).rebuild_(passes, 0)
+    told = Reconstruct(steps=300, lr=0.02, subsets=("lora",), rank=4).rebuild_(passes, 0)
     assert told["output_error"] < 0.9 * told["output_error_before"]
     assert bool((passes.block.weight[~mask] == 0).all())
     assert [n for n, p in passes.block.named_parameters() if p.requires_grad] == ["weight"]
@@ -83,7 +84,7 @@ def task_of(name):
 
 
 def recipe_of(**more):
-    healing = Reconstruct(**({"steps": 20, "trains": None} | more))
+    healing = Reconstruct(**({"steps": 20, "subsets": "all"} | more))
     return sc.Recipe(
         Weights(exclude=("*head", "*embed*")), Magnitude(), budget=Uniform(), recovery=(healing,), propagation="pruned"
     )
@@ -148,23 +149,9 @@ def test_padding_is_not_learned_from():
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
-def test_units_that_were_cut_are_made_up_for():
-    recipe = sc.Recipe(
-        Channels(kinds=("hidden",), streams=False),
-        sc.scores.WandaSP(),
-        budget=Uniform(),
-        recovery=(Reconstruct(steps=40, trains=None),),
-        propagation="pruned",
-    )
-    result = sc.prune(model_of("llama"), recipe, sparsity=0.5, task=task_of("llama"))
-    rows = [f for f in result.history[0]["blocks"] if "output_error" in f]
-    assert len(rows) == 3 and all(r["output_error"] < r["output_error_before"] for r in rows)
-    assert result.subject.model.layers[0].mlp.up_proj.out_features == 24
-
-
 def test_the_same_seed_gives_the_same_weights():
     one, other = (
-        sc.prune(model_of("gpt2"), recipe_of(trains=ParameterEfficient(("norm", "lora"))), sparsity=0.5, task=t).subject
+        sc.prune(model_of("gpt2"), recipe_of(subsets=("norm", "lora")), sparsity=0.5, task=t).subject
         for t in (task_of("gpt2"), task_of("gpt2"))
     )
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
@@ -180,8 +167,8 @@ def test_what_is_pruned_as_a_whole_is_refused():
     [
         ({"steps": 0}, "1 or more"),
         ({"lr": 0.0}, "above 0"),
-        ({"trains": ParameterEfficient()}, "a block has no head"),
-        ({"trains": ParameterEfficient(("lora",), lora="lora")}, "mask_lora"),
+        ({"subsets": ("norm", "head")}, "a block has no head"),
+        ({"lora": "lora"}, "mask_lora"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong, match):
@@ -193,3 +180,18 @@ def test_it_does_not_go_with_training_from_scratch_but_with_fine_tuning():
     Reconstruct().check([FineTune()])
     with pytest.raises(sc.RecipeError, match="forgets what was reconstructed"):
         Reconstruct().check([ScratchB()])
+
+
+def test_any_recipe_takes_it_as_text():
+    """Wanda's scores, FLAP's standardised budget, PERP's healing: one call."""
+    recipe = sc.Recipe(
+        Channels(kinds=("hidden", "attention"), streams=False),
+        sc.scores.WandaSP(),
+        budget=as_recipe("flap").budget,
+        propagation="pruned",
+    )
+    healing = "reconstruct(steps=40, subsets=all)"
+    result = sc.prune(model_of("llama"), recipe, sparsity=0.5, task=task_of("llama"), recovery=healing)
+    rows = result.history[0]["blocks"]
+    assert len(rows) == 3 and all(r["output_error"] < r["output_error_before"] for r in rows)
+    assert sum(layer.mlp.up_proj.out_features for layer in result.subject.model.layers) < 3 * 48

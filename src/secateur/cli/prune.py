@@ -69,7 +69,7 @@ def prune(
         str | None,
         typer.Option(
             "--recovery",
-            help='Instead of the method\'s own: "fine-tune+distill(weight=0.7)", "scratch-b", "none".',
+            help='Instead of the method\'s own: "fine-tune+distill(weight=0.7)", "scratch-b", "reconstruct", "none".',
         ),
     ] = None,
     factory: Annotated[
@@ -94,7 +94,7 @@ def prune(
     check_apart({"--pattern": pattern}, {"--structure": structure})
     check_apart({"--calibrate": calibrate}, {"--task": task})
     whole: dict[str, Any] = {"macs": macs, "params": params, "bytes": bytes, "latency": latency}
-    whole |= {"task": task, "shape": shape, "heal": heal, "recovery": recovery, "factory": factory, "run": run}
+    whole |= {"task": task, "shape": shape, "heal": heal, "factory": factory, "run": run}
     flags = {f"--{'input' if name == 'shape' else name}": value for name, value in whole.items()}
     check_apart({"--memory": memory}, flags)
     asked: dict[str, Any] = {
@@ -104,6 +104,7 @@ def prune(
         "output": output,
         "sparsity": sparsity,
         "structure": structure or pattern,
+        "recovery": recovery,
         "seed": seed,
         "device": device,
         "calibrate": calibrate,

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,7 @@ from secateur.core import (
     Passes,
     Recipe,
     RecipeError,
+    Recovery,
     Statistic,
     Stats,
     Structure,
@@ -82,6 +83,7 @@ def prune_folder(
     task: Task,
     sparsity: float | None = None,
     structure: Structure | str | None = None,
+    recovery: str | Sequence[Recovery] | None = None,
     memory: int | None = None,
     batches: int = 16,
     seed: int = 0,
@@ -99,7 +101,7 @@ def prune_folder(
         out: the folder to write; it must not exist. Until all is done it is called `OUT.part`.
         task: batches of token ids, and how they become a call.
         sparsity: share removed of all prunable weights; N:M structures imply it.
-        structure: instead of the method's own, as in `sc.prune`.
+        structure, recovery: instead of the method's own, as in `sc.prune`; what heals does so block by block.
         memory: bytes that may be used at once. Activations go to disk where that keeps below.
         batches: of the task's training data.
         device: where blocks run.
@@ -114,7 +116,7 @@ def prune_folder(
     source, target = Path(folder), Path(out)
     if target.exists():
         raise CheckpointError("it is there already", where=str(target), mend="choose another folder, or remove it")
-    recipe = adapted(as_recipe(method, **settings), structure, None)
+    recipe = adapted(as_recipe(method, **settings), structure, None, recovery)
     _check(recipe)
     shards = Shards(source)
     job = _Job(source, shards, recipe, task.fork(seed), batches, seed, torch.device(device), dtype)

@@ -10,17 +10,18 @@ import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from secateur.core import Healing, MaskKeeper, Passes, RecipeError, Recovery, Task, Training, check_loss
+from secateur.core import Healing, MaskKeeper, Passes, RecipeError, Recovery, Task, Training, Variant, check_loss
 from secateur.core.progress import report
 
 from .finetune import lr_at, optimizer_for
 from .parameter_efficient import Efficient, ParameterEfficient
 from .scratch import Scratch
+from .tiny_subsets import Subset
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,9 @@ class Reconstruct(Recovery):
         steps: for each block, of one batch each.
         lr: the highest rate.
         warmup: share of the steps in which it rises.
-        trains: the tiny subset of a block that is trained; None trains all its weights that stay.
+        subsets: what of a block is trained: any of "biases", "norm" and "lora", as in `ParameterEfficient`; or "all",
+            which is every weight that stays.
+        lora, rank, alpha, targets: of the adapters, as there; they are merged when the block is done.
 
     Raises:
         RecipeError: the steps or the rate are nothing, or the subset is one that a block lacks.
@@ -45,18 +48,29 @@ class Reconstruct(Recovery):
     steps: int = 200
     lr: float = 5e-4
     warmup: float = 0.1
-    trains: ParameterEfficient | None = ParameterEfficient(("biases", "norm", "lora"))
+    subsets: tuple[Subset, ...] | Literal["all"] = ("biases", "norm", "lora")
+    lora: Variant = "mask_lora"
+    rank: int = 16
+    alpha: float = 32.0
+    targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.lr > 0 or not 0 <= self.warmup < 1:
             what = f"steps is {self.steps}, lr {self.lr} and warmup {self.warmup}"
             raise RecipeError(what, where="Reconstruct", mend="1 or more, above 0, and a share in [0, 1)")
-        if self.trains is not None and "head" in self.trains.subsets:
-            what, mend = "a block has no head", 'ParameterEfficient(("biases", "norm", "lora"))'
-            raise RecipeError(what, where=f"Reconstruct(trains={self.trains.subsets})", mend=mend)
-        if self.trains is not None and self.trains.grows:
+        if "head" in self.subsets:
+            what, mend = "a block has no head", 'subsets=("biases", "norm", "lora")'
+            raise RecipeError(what, where=f"Reconstruct(subsets={self.subsets})", mend=mend)
+        tiny = self._tiny
+        if tiny is not None and tiny.grows:
             what, mend = "plain adapters would stay beside the weights of each block", 'lora="mask_lora", which merges'
-            raise RecipeError(what, where=f"Reconstruct(trains=... lora={self.trains.lora!r})", mend=mend)
+            raise RecipeError(what, where=f"Reconstruct(lora={self.lora!r})", mend=mend)
+
+    @property
+    def _tiny(self) -> ParameterEfficient | None:
+        if self.subsets == "all":
+            return None
+        return ParameterEfficient(self.subsets, self.lora, self.rank, self.alpha, self.targets)
 
     @property
     def rebuilds(self) -> bool:
@@ -81,7 +95,8 @@ class Reconstruct(Recovery):
         digest = hashlib.sha256(f"{seed}/{passes.path}".encode()).digest()
         own = int.from_bytes(digest[:8], "big") >> 1
         before = _lost(passes)
-        efficient = None if self.trains is None else Efficient(self.trains, passes.block, own, block=True)
+        tiny = self._tiny
+        efficient = None if tiny is None else Efficient(tiny, passes.block, own, block=True)
         with MaskKeeper(passes.block), torch.enable_grad():
             if efficient is not None:
                 efficient.after_move_()

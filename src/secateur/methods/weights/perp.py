@@ -12,7 +12,7 @@ The second mode trains one block after another on what the dense block gave (`se
 from typing import Literal
 
 from secateur.budgets import Uniform
-from secateur.core import Paper, Recipe, When, method
+from secateur.core import Paper, Recipe, Recovery, When, method
 from secateur.recovery import FineTune, ParameterEfficient, Reconstruct
 from secateur.schedules import OneShot
 from secateur.scores import Magnitude
@@ -47,15 +47,18 @@ def perp(
     exclude: tuple[str, ...] = (),
 ) -> Recipe:
     """Removes the smallest weights of every matrix, and retrains a tiny subset of the parameters."""
-    blockwise = mode == "reconstruct"
-    mine = tuple(s for s in subsets if not (blockwise and s == "head"))  # no block has one
-    trained = ParameterEfficient(mine, lora, rank, alpha, targets)
-    retraining = FineTune(epochs, optimizer="adamw", lr=lr, lr_schedule="linear", weight_decay=0.0, warmup=0.1)
+    adapters = (lora, rank, alpha, targets)
+    if mode == "reconstruct":
+        of_blocks = tuple(s for s in subsets if s != "head")  # no block has one
+        recovery: tuple[Recovery, ...] = (Reconstruct(steps, lr, 0.1, of_blocks, *adapters),)
+    else:
+        training = FineTune(epochs, optimizer="adamw", lr=lr, lr_schedule="linear", weight_decay=0.0, warmup=0.1)
+        recovery = (training, ParameterEfficient(subsets, *adapters))
     return Recipe(
         structure=Weights(include, exclude),
         score=Magnitude(),
         budget=Uniform(per),
         schedule=OneShot(),
-        recovery=(Reconstruct(steps, lr, trains=trained),) if blockwise else (retraining, trained),
-        propagation="pruned" if blockwise else "whole",
+        recovery=recovery,
+        propagation="pruned" if mode == "reconstruct" else "whole",
     )
