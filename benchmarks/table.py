@@ -163,7 +163,7 @@ def _structured_rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _worst(models: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """The slowest of torchvision, of those that the peer cuts and of those that it does not, which have a target each."""
+    """The slowest of torchvision: of those that the peer cuts, and of the others, which have another target."""
     seen = {name: f for name, f in models.items() if name.startswith("torchvision/") and "cpu_s" in f["ours"]}
     rows = []
     for cut, what, target in ((True, "that the peer cuts", 5), (False, "on which the peer fails or never ends", 8)):
