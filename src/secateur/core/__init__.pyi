@@ -253,6 +253,7 @@ from .streams import BlockInfluence as BlockInfluence
 from .streams import SpanAngle as SpanAngle
 from .subjects import Delta as Delta
 from .subjects import Described as Described
+from .subjects import check_loaded as check_loaded
 from .task import (
     Accuracy as Accuracy,
 )

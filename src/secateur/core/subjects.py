@@ -47,3 +47,24 @@ class Delta:
         for name, tuned in self.tuned.named_parameters():
             if name in base and base[name].shape == tuned.shape:
                 yield name, base[name].detach(), tuned.detach()
+
+
+def check_loaded(subject: object) -> None:
+    """Raise `SubjectError` where weights of a module are elsewhere: on the meta device, or offloaded by accelerate."""
+    if not isinstance(subject, nn.Module):
+        return
+    absent = next((name for name, tensor in subject.named_parameters() if tensor.is_meta), None)
+    if absent is None:
+        return
+    if _is_offloaded(subject):
+        what = "its weights are offloaded, and are read for each pass only"
+        mend = "load it whole (device_map=None), or go from disk to disk: secateur prune FOLDER --memory 8GiB"
+    else:
+        what, mend = "it is on the meta device and has no values", "load the weights first: model.load_state_dict(...)"
+    raise SubjectError(what, where=f"parameter {absent!r} of {type(subject).__name__}", mend=mend)
+
+
+def _is_offloaded(model: nn.Module) -> bool:
+    """Whether hooks of accelerate bring weights for each pass, and take them away again."""
+    hooks = [hook for module in model.modules() if (hook := getattr(module, "_hf_hook", None)) is not None]
+    return any(getattr(one, "offload", False) for hook in hooks for one in (hook, *getattr(hook, "hooks", ())))

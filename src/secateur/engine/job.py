@@ -22,6 +22,7 @@ from secateur.core import (
     Space,
     SubjectError,
     Task,
+    check_loaded,
     device_of,
     first_call,
     masks_of,
@@ -68,6 +69,7 @@ class Job:
 
     def prepare(self, sparsity: float | None, cost: str) -> None:
         """Everything that can be wrong with the call is found here."""
+        check_loaded(self.subject)
         if self.example is None and self.task is not None and isinstance(self.subject, nn.Module):
             self.example = next(iter(self.task.batches("test", shuffle=False)))
         elif self.example is None:

@@ -25,6 +25,7 @@ from secateur.core import (
     Structure,
     Target,
     Task,
+    check_loaded,
     masks_of,
     remove_masks_,
 )
@@ -91,6 +92,7 @@ class Pruner:
         seed: int = 0,
     ) -> None:
         self.recipe = as_recipe(recipe)
+        check_loaded(model)
         if example is None and task is not None and self.recipe.structure.cuts:
             example = next(iter(task.batches("test", shuffle=False)))
         self.recipe = seeing(self.recipe, model, task, example)
