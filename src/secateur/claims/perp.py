@@ -103,8 +103,8 @@ def _block_by_block(seed: int, method: str, scorer: str) -> dict[str, float]:
     expect=lower("perplexity", by=0.2, relative=True),
     differs="llama7m (6.9 M parameters) for OPT and LLaMA of billions; 60 %; norms and adapters of rank 8 under the "
     "mask, 200 steps for each block of 4 windows out of 64 of 128 tokens of PTB, AdamW, 5e-4; 128 windows of PTB test",
-    finding="63.7 against 63.6: nothing, though each block loses half as much of its output as before. A fifth was more "
-    "than could be had: the dense model itself is at 53.0. Training all weights of each block instead "
+    finding="63.7 against 63.6: nothing, though each block loses half as much of its output as before. A fifth was "
+    "more than could be had: the dense model itself is at 53.0. Training all weights of each block instead "
     '(`subsets="all"`), one seed gives 58.6, half of the gap.',
 )
 def reconstruction_mends_magnitude(seed: int, method: str) -> dict[str, float]:
