@@ -49,6 +49,8 @@ def beats_wanda_at_half(seed: int, method: str) -> sc.Result:
     expect=lower("perplexity"),
     differs="llama7m (6.9 M parameters) for OPT-175B; 64 windows of 256 tokens of PTB train for 128 of 2048 of C4; "
     "128 windows of PTB test",
+    finding="50.7 against 50.8, better for three of five seeds; and magnitude, which reads no text, has 49.2. On "
+    "WikiText-2 the ranking is sparsegpt, wanda, magnitude: 44.0, 45.5, 46.2.",
 )
 def beats_wanda_at_half_on_ptb(seed: int, method: str) -> sc.Result:
     """Calibrated and judged on a second text, its perplexity at 50 % is lower than Wanda's as well."""

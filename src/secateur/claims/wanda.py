@@ -40,6 +40,8 @@ def beats_magnitude(seed: int, method: str) -> sc.Result:
     expect=lower("perplexity"),
     differs="llama7m (6.9 M parameters) for LLaMA-7B; 64 windows of 256 tokens of PTB train for 128 of 2048 of C4; "
     "128 windows of PTB test",
+    finding="50.8 against 49.2, for every seed: the ranking of WikiText-2 (45.5 against 46.2) is turned round. Why was "
+    "not found out; a model this small has few features that stand out, and PTB writes its rare words as <unk>.",
 )
 def beats_magnitude_on_ptb(seed: int, method: str) -> sc.Result:
     """Calibrated and judged on a second text, its perplexity at 50 % is lower than that of magnitude."""
