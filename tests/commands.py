@@ -38,7 +38,7 @@ class Done:
 
 def secateur(*arguments, cwd=None, check=None):
     """Run the command; with `check`, that exit code is asserted."""
-    done = _forked(_run, [str(a) for a in arguments], cwd)
+    done = forked(_run, [str(a) for a in arguments], cwd)
     if check is not None:
         assert done.returncode == check, done.stderr
     return done
@@ -46,18 +46,19 @@ def secateur(*arguments, cwd=None, check=None):
 
 def generated_elsewhere(folders, ids, new):
     """What a process that never saw the models generates greedily from their folders, with the cache: lists of ids."""
-    done = _forked(_generate, [str(folder) for folder in folders], ids.tolist(), new)
+    done = forked(_generate, [str(folder) for folder in folders], ids.tolist(), new)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def page(path, cwd, alone=False):
     """Run what a page of Markdown holds; whatever is deprecated is an error."""
-    done = _forked(_page, str(path), str(cwd), alone)
+    done = forked(_page, str(path), str(cwd), alone)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
-def _forked(target, *arguments):
+def forked(target, *arguments):
+    """Call a function of an importable module in a process of its own."""
     with tempfile.TemporaryDirectory() as place:
         out, err = (Path(place) / name for name in ("out", "err"))
         child = _FORKS.Process(target=_written, args=(out, err, target, *arguments))

@@ -1,32 +1,23 @@
 """Pruning block by block: each block is judged by what the pruned blocks before it give."""
 
-import logging
-import resource
-import sys
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from secateur.calibration import checked_layout, parts_of
 from secateur.calibration.chain import Layout
-from secateur.calibration.stream import Act, Part, Residency, Stream
+from secateur.calibration.stream import Act, Residency, Stream
 from secateur.core import (
     Budget,
-    Choice,
     Counts,
     Forward,
     Group,
-    InputGram,
-    InputNorm,
     Move,
-    Passes,
-    Plan,
     Recipe,
     RecipeError,
     Recovery,
@@ -39,16 +30,11 @@ from secateur.core import (
     samples_for,
     to_device,
 )
-from secateur.core.masks import detach_mask_
-from secateur.core.memory import give_back
-from secateur.core.packed import PackedMasks
 
-from .decide import allot, decided
+from .acting import Acting, Blocks
+from .decide import allot
 from .fitting import Wanted
-
-_log = logging.getLogger(__name__)
-_ROWS = 64
-_MOMENTS = (InputGram(), InputGram(precise=False), InputNorm())
+from .journal import Journal
 
 
 @dataclass(frozen=True)
@@ -65,16 +51,6 @@ class Allotted(Budget):
     def allocate(self, space: Space, evidence: Stats, target: Target) -> tuple[Space, Counts]:
         mine = tuple(g for g in self.refined.values() if (g.parent or g.name) in space)
         return Space(mine, space.skipped, space.totals), {g.name: self.counts[g.name] for g in mine}
-
-
-@dataclass
-class Blocks:
-    """What pruning block by block did; `masks` are in the tensors' own shapes, of those that hold no more."""
-
-    keep: PackedMasks = field(default_factory=PackedMasks)
-    masks: PackedMasks = field(default_factory=PackedMasks)
-    plan: Plan = Plan()
-    facts: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -118,6 +94,7 @@ def prune_blocks_(
     hold: bool = True,
     streamed: Streamed | None = None,
     done: Blocks | None = None,
+    journal: Journal | None = None,
 ) -> Blocks:
     """Decide on each block and carry it out before the next one is heard, in place.
 
@@ -127,6 +104,7 @@ def prune_blocks_(
         hold: whether masks stay on the model, as something trains it afterwards; else they are held as bits.
         streamed: for a model whose weights are not in memory.
         done: grows as blocks are pruned; for callers that look on.
+        journal: where finished blocks are noted, and taken from.
     """
     judge = move.score or recipe.solve or recipe.score
     assert judge is not None
@@ -141,49 +119,18 @@ def prune_blocks_(
     refined, counts = allot(space, recipe, move, stats)
     told = replace(recipe, budget=Allotted({g.name: g for g in refined}, counts))
     layout = layout_for(model, task, batches[0]) if streamed is None else streamed.layout
-    done = done or Blocks()
-    clock = _Clock()
-    rebuilding = [r for r in recipe.recovery if r.rebuilds]
     parts = parts_of(space, layout, stages=recipe.propagation == "stages")
-    final = {part.place: part for part in parts}
-    masked: list[str] = []
-
-    def act(part: Part, evidence: Mapping[tuple[str, Statistic], Tensor], passes: Passes | None) -> None:
-        known = replace(stats, values={**stats.values, **evidence})
-        unheard = _unheard(part.space, needs, evidence)
-        mine = Space(tuple(g for g in part.space if g.name not in unheard), space.skipped, space.totals)
-        choice = decided(mine, told, replace(move, budget=None), known)
-        facts = {"block": part.name, "units": mine.size, "kept": sum(choice.keep.counts.values())}
-        facts |= _errors(mine, choice, evidence)
-        _, plan = recipe.structure.apply_(model, choice)
-        done.plan += plan
-        for name, mask in choice.keep.masks.items():
-            if streamed is None:
-                done.keep.put(name, mask)
-        for group in part.space if streamed is None else ():
-            if group.name in unheard:
-                done.keep.put(group.name, torch.ones(group.shape, dtype=torch.bool))
-        masked.extend(choice.keep.masks)
-        if part is final[part.place]:
-            if passes is not None:
-                for recovery in rebuilding:
-                    facts |= recovery.rebuild_(passes, stats.seed)
-            for name in masked if not hold and not recipe.structure.cuts else ():
-                found = detach_mask_(model, name)
-                if streamed is None:
-                    done.masks.put(name, found)
-            masked.clear()
-        if streamed is not None:  # it costs some five per cent, which is for those who count bytes
-            give_back()
-        done.facts.append(facts | clock.lap())
-
-    batches = _mine(batches, rebuilding)
+    done, in_memory = done or Blocks(), streamed is None
+    acting = Acting(model, told, replace(move, budget=None), stats, needs, parts, hold, in_memory, done, journal)
+    batches = _mine(batches, acting.rebuilding)
     if streamed is None:
-        Stream(model, layout, task.call, batches).run(parts, needs, act, "pruned", bool(rebuilding))
+        finished = acting.restored_()
+        left = [p for p in parts if p.place not in finished]
+        Stream(model, layout, task.call, batches).run(left, needs, acting, "pruned", bool(acting.rebuilding))
     else:
         stream = Stream(model, layout, task.call, batches, streamed.folder, streamed.residency, streamed.device)
         left = [p for p in parts if p.name not in streamed.finished]
-        stream.run(left, needs, streamed.acting(act), "pruned", bool(rebuilding))
+        stream.run(left, needs, streamed.acting(acting), "pruned", bool(acting.rebuilding))
     return done
 
 
@@ -210,56 +157,3 @@ def sectioned(space: Space, layout: Layout) -> Space:
     """The space with the block that each group lies in as its section; others have none."""
     named = {g.name: part.name for part in parts_of(space, layout) if part.place[1] >= 0 for g in part.space}
     return space.replaced(section=named)
-
-
-def _unheard(space: Space, needs: Sequence[Statistic], evidence: Mapping[Any, Tensor]) -> set[str]:
-    """Groups whose layer never ran, as experts that no token is sent to."""
-    found = {g.name for g in space if any((leaf.name, n) not in evidence for leaf in g.leaves for n in needs)}
-    if found:
-        _log.warning("%s never ran on the calibration data, and stays as it is", ", ".join(sorted(found)))
-    return found
-
-
-@torch.no_grad()
-def _errors(space: Space, choice: Choice, evidence: Mapping[Any, Tensor]) -> dict[str, float]:
-    """Relative squared error of the layers' outputs, before and after repair, from second moments of their inputs.
-
-    Of matrices only, on up to 64 rows of each, evenly spaced. Where only norms of inputs are known, inputs count as
-    uncorrelated.
-    """
-    whole = before = after = 0.0
-    for group in space:
-        moments = next((evidence[group.name, s] for s in _MOMENTS if (group.name, s) in evidence), None)
-        if moments is None or group.site is None or group.name not in choice.keep:
-            continue
-        W = group.weight
-        if moments.shape[0] != W.shape[1] or group.site.tensor.dim() > 2:
-            continue
-        rows = torch.arange(0, len(W), max(len(W) // _ROWS, 1))[:_ROWS]
-        old, stays = W[rows].double(), group.site.unfold(group.site.spread(choice.keep[group.name]))[rows]
-        new = choice.values.get(group.name)
-        new = old if new is None else group.site.unfold(new)[rows].double()
-        whole += _energy(old, moments)
-        before += _energy(old.masked_fill(stays, 0), moments)
-        after += _energy(old - new.masked_fill(~stays, 0), moments)
-    return {"error_before": before / whole, "error": after / whole} if whole else {}
-
-
-def _energy(W: Tensor, moments: Tensor) -> float:
-    W = W.to(moments.dtype)
-    return float((W @ moments * W).sum() if moments.dim() == 2 else (W.square() @ moments).sum())
-
-
-class _Clock:
-    """Time and memory of one block after another."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.monotonic(), time.process_time()
-
-    def lap(self) -> dict[str, float]:
-        """Seconds since the last lap, and the high-water mark of memory so far."""
-        wall, cpu = time.monotonic(), time.process_time()
-        told = {"wall_s": round(wall - self._wall, 3), "cpu_s": round(cpu - self._cpu, 3)}
-        self._wall, self._cpu = wall, cpu
-        unit = 1 if sys.platform == "darwin" else 1024
-        return told | {"peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)}

@@ -159,6 +159,7 @@ class Job:
             seed=self.seed,
             latency=self._latency(),
             hold=any(not r.rebuilds for r in self.recipe.recovery) or self.recipe.refine is not None,
+            run=None if self.trains or self.scratch is not None else folder,  # a trainer has a state of its own
         )
         try:
             facts = self._act_(maker, device, folder)

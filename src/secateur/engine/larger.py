@@ -40,7 +40,8 @@ from secateur.core import (
 )
 from secateur.core.files import once, read_small
 
-from .blockwise import Blocks, Streamed, prune_blocks_, sectioned
+from .acting import Blocks
+from .blockwise import Streamed, prune_blocks_, sectioned
 from .methods import adapted, as_recipe, implied_target
 from .runfolder import fingerprint
 from .tensors import write_atomically

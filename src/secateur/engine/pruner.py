@@ -36,9 +36,11 @@ from secateur.schedules import OneShot
 from .blockwise import layout_for, prune_blocks_, sectioned
 from .decide import decided
 from .fitting import Wanted, total_of
+from .journal import Journal
 from .latency import MeasuredLatency
 from .methods import as_recipe, implied_target, one_target, seeing
 from .refine import check_refine, originals, refined
+from .runfolder import RunFolder
 from .trial import MeasuredTrial
 
 
@@ -180,8 +182,9 @@ class DecisionMaker:
         seed: int,
         latency: MeasuredLatency | None = None,
         hold: bool = True,
+        run: RunFolder | None = None,
     ) -> None:
-        self._latency, self._hold = latency, hold
+        self._latency, self._hold, self._run = latency, hold, run
         self.masks: Mapping[str, Tensor] = {}
         self.subject = self.original = subject
         self.recipe, self.target = recipe, target
@@ -235,7 +238,16 @@ class DecisionMaker:
             batches = list(self._batches_for(judge.needs))
             dense = originals(space) if refines else None
             found = prune_blocks_(
-                self.original, self.recipe, left, space, stats, self._goal, batches, wanted, hold=self._hold
+                self.original,
+                self.recipe,
+                left,
+                space,
+                stats,
+                self._goal,
+                batches,
+                wanted,
+                hold=self._hold,
+                journal=self._journal(),
             )
             choice, plan, facts = Choice(Keep(found.keep)), found.plan, {"blocks": found.facts}
             self.masks = found.masks
@@ -256,6 +268,12 @@ class DecisionMaker:
             self._keeper.refresh()
         what = {"step": step, "kind": move.kind.value, "target": move.sparsity, "sparsity": self.sparsity}
         self.history.append(what | facts)
+
+    def _journal(self) -> Journal | None:
+        """Where finished blocks are noted: of the first move, and where units are masked and not cut."""
+        if self._run is None or self.history or self.recipe.structure.cuts:
+            return None
+        return Journal(self._run, self.original, self._hold)
 
     def _refined(
         self,

@@ -1,8 +1,8 @@
 """Run folder: the state of a long run on disk, so that a killed run goes on where it was.
 
 A run folder belongs to one configuration and, while somebody works in it, to one process (`.lock`). It holds `run.json`
-(the configuration and its fingerprint), at most one `state.safetensors`, snapshots to rewind to, and in the end the
-saved result.
+(the configuration and its fingerprint), at most one `state.safetensors`, snapshots to rewind to, blocks that are pruned
+already, and in the end the saved result.
 """
 
 import errno
@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,13 @@ from .lock import Lock
 from .tensors import load_state, save_state, write_atomically
 
 FORMAT = 1
-_HALF_WRITTEN = (".state.safetensors.*", ".snapshot-*.safetensors.*", ".result.*", ".lock.*")
+_HALF_WRITTEN = (
+    ".state.safetensors.*",
+    ".snapshot-*.safetensors.*",
+    ".block-*.safetensors.*",
+    ".result.*",
+    ".lock.*",
+)
 _MOST_JSON = 16 << 20
 _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -54,7 +60,7 @@ class RunFolder:
         self, path: str | Path, config: Mapping[str, Any], every_s: float = 20.0, *, writes: bool = True
     ) -> None:
         self.path = Path(path)
-        self.every_s = every_s
+        self.every_s, self._writes = every_s, writes
         self._last = time.monotonic()
         self._lock: Lock | None = None
         file = self.path / "run.json"
@@ -142,10 +148,23 @@ class RunFolder:
         file = self.path / f"snapshot-{step}.safetensors"
         return load_state(file) if os.path.lexists(file) else None
 
+    def write_block(self, number: int, state: Mapping[str, Any]) -> None:
+        """Keep what a block has become; of several processes only the one that writes does."""
+        if self._writes:
+            save_state(self.path / f"block-{number}.safetensors", state)
+
+    def read_blocks(self) -> Iterator[dict[str, Any]]:
+        """Blocks that are finished, in their order."""
+        number = 0
+        while os.path.lexists(file := self.path / f"block-{number}.safetensors"):
+            yield load_state(file)
+            number += 1
+
     def clear(self) -> None:
-        """Remove the state and the snapshots of a finished run, and what killed writers left."""
+        """Remove the state, snapshots and blocks of a finished run, and what killed writers left."""
         if self._lock is not None:
-            self._sweep("state.safetensors", "snapshot-*.safetensors", ".run.json.*", *_HALF_WRITTEN)
+            whole = ("state.safetensors", "snapshot-*.safetensors", "block-*.safetensors")
+            self._sweep(*whole, ".run.json.*", *_HALF_WRITTEN)
 
     def _sweep(self, *patterns: str) -> None:
         for found in [f for pattern in patterns for f in self.path.glob(pattern)]:

@@ -1,0 +1,138 @@
+"""Deciding on one part of a model after another, and finishing a block whose last part is done."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.calibration.stream import Part
+from secateur.core import Move, Passes, Plan, Recipe, Space, Statistic, Stats
+from secateur.core.masks import detach_mask_
+from secateur.core.memory import give_back
+from secateur.core.packed import PackedMasks
+
+from .block_facts import Clock, errors
+from .decide import decided
+from .journal import Journal
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Blocks:
+    """What pruning block by block did; `masks` are in the tensors' own shapes, of those that hold no more."""
+
+    keep: PackedMasks = field(default_factory=PackedMasks)
+    masks: PackedMasks = field(default_factory=PackedMasks)
+    plan: Plan = Plan()
+    facts: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(
+        self,
+        keep: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        plan: Plan,
+        facts: Iterable[Mapping[str, Any]],
+    ) -> None:
+        """What one more block did."""
+        for held, new in ((self.keep, keep), (self.masks, masks)):
+            for name, mask in new.items():
+                held.put(name, mask)
+        self.plan += plan
+        self.facts += map(dict, facts)
+
+
+class Acting:
+    """Acts on the parts of a model in their order, in place.
+
+    Args:
+        recipe: whose budget knows how many units stay in each group.
+        move: without a budget of its own.
+        stats: what is known before.
+        needs: what is heard of each part.
+        parts: all of them.
+        hold: whether masks stay on the model.
+        in_memory: whether keeps are held too; else they can be read off what is written.
+        done: grows with each part.
+        journal: where finished blocks are noted, and taken from.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        move: Move,
+        stats: Stats,
+        needs: Sequence[Statistic],
+        parts: Sequence[Part],
+        hold: bool,
+        in_memory: bool,
+        done: Blocks,
+        journal: Journal | None = None,
+    ) -> None:
+        self._model, self._recipe, self._move, self._stats, self._needs = model, recipe, move, stats, needs
+        self._hold, self._in_memory, self._done, self._journal = hold, in_memory, done, journal
+        self._last = {part.place: part for part in parts}
+        self.rebuilding = [r for r in recipe.recovery if r.rebuilds]
+        self._clock = Clock()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._keep: dict[str, Tensor] = {}
+        self._masked: list[str] = []
+        self._first, self._before = len(self._done.facts), len(self._done.plan.actions)
+
+    def restored_(self) -> set[tuple[int, int]]:
+        """Take back what an earlier process finished; gives where those blocks are."""
+        finished: set[tuple[int, int]] = set()
+        for state in self._journal.restored_() if self._journal is not None else ():
+            masks = {} if self._hold else state["masks"]
+            self._done.add(state["keep"], masks, state["plan"], state["facts"])
+            finished.add(state["place"])
+        self._begin()
+        return finished
+
+    def __call__(self, part: Part, evidence: Mapping[tuple[str, Statistic], Tensor], passes: Passes | None) -> None:
+        """Decide on a part and carry it out; after the last one of a block, heal and note it."""
+        known = replace(self._stats, values={**self._stats.values, **evidence})
+        unheard = _unheard(part.space, self._needs, evidence)
+        mine = Space(tuple(g for g in part.space if g.name not in unheard), part.space.skipped, part.space.totals)
+        choice = decided(mine, self._recipe, self._move, known)
+        facts: dict[str, Any] = {"block": part.name, "units": mine.size, "kept": sum(choice.keep.counts.values())}
+        facts |= errors(mine, choice, evidence)
+        _, plan = self._recipe.structure.apply_(self._model, choice)
+        whole = {g.name: torch.ones(g.shape, dtype=torch.bool) for g in part.space if g.name in unheard}
+        keep = {**choice.keep.masks, **whole} if self._in_memory else {}
+        self._keep |= keep
+        self._masked += choice.keep.masks
+        masks: dict[str, Tensor] = {}
+        ends = part is self._last[part.place]
+        if ends:
+            for recovery in self.rebuilding if passes is not None else ():
+                assert passes is not None
+                facts |= recovery.rebuild_(passes, self._stats.seed)
+            if not self._hold and not self._recipe.structure.cuts:
+                masks = {name: detach_mask_(self._model, name) for name in self._masked}
+        if not self._in_memory:  # it costs some five per cent, which is for those who count bytes
+            give_back()
+        self._done.add(keep, masks if self._in_memory else {}, plan, [facts | self._clock.lap()])
+        if ends:
+            self._note(part, masks)
+            self._begin()
+
+    def _note(self, part: Part, masks: Mapping[str, Tensor]) -> None:
+        if self._journal is not None:
+            path = part.name if part.place[1] >= 0 else None
+            plan = Plan(self._done.plan.actions[self._before :])
+            self._journal.finish(part.place, path, self._keep, masks, self._done.facts[self._first :], plan)
+
+
+def _unheard(space: Space, needs: Sequence[Statistic], evidence: Mapping[Any, Tensor]) -> set[str]:
+    """Groups whose layer never ran, as experts that no token is sent to."""
+    found = {g.name for g in space if any((leaf.name, n) not in evidence for leaf in g.leaves for n in needs)}
+    if found:
+        _log.warning("%s never ran on the calibration data, and stays as it is", ", ".join(sorted(found)))
+    return found

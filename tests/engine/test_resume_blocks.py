@@ -1,0 +1,46 @@
+"""Pruning block by block in memory goes on, after a kill, with the block that was not finished: to the last bit."""
+
+import signal
+
+import blocks_driver
+import pytest
+import torch
+
+from commands import forked
+from secateur.engine.runfolder import RunFolder
+
+
+@pytest.mark.parametrize(
+    ("name", "after"),
+    [("wanda", 0), ("wanda", 2), ("sparsegpt", 1), ("owl", 2), ("healed", 2), ("refined", 2)],
+)
+def test_a_killed_run_ends_as_an_unbroken_one_and_does_no_finished_block_again(name, after, tmp_path):
+    died = forked(blocks_driver.prune_and_die, name, str(tmp_path / "run"), after)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    noted = sorted((tmp_path / "run").glob("block-*.safetensors"))
+    assert len(noted) == after
+    times = {file: file.stat().st_mtime_ns for file in noted}
+    again, written = gone_on(name, tmp_path)
+    assert {file: written[file] for file in noted} == times
+    whole = blocks_driver.prune(name, tmp_path / "unbroken")
+    for (key, mine), his in zip(again.subject.state_dict().items(), whole.subject.state_dict().values(), strict=True):
+        assert torch.equal(mine, his), key
+    assert again.keep == whole.keep and again.masks.keys() == whole.masks.keys()
+    assert all(torch.equal(mask, whole.masks[n]) for n, mask in again.masks.items())
+    rows, other = again.history[0]["blocks"], whole.history[0]["blocks"]
+    assert [(r["block"], r["kept"]) for r in rows] == [(r["block"], r["kept"]) for r in other]
+    assert not list((tmp_path / "run").glob("block-*"))
+
+
+def gone_on(name, place):
+    """The run that goes on, and when each block was written last."""
+    written = {}
+    clear = RunFolder.clear
+
+    def looking(self):
+        written.update({file: file.stat().st_mtime_ns for file in self.path.glob("block-*.safetensors")})
+        clear(self)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(RunFolder, "clear", looking)
+        return blocks_driver.prune(name, place / "run"), written
