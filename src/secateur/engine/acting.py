@@ -81,9 +81,10 @@ class Acting:
         self._begin()
 
     def _begin(self) -> None:
-        self._keep: dict[str, Tensor] = {}
+        """Another block begins."""
         self._masked: list[str] = []
-        self._first, self._before = len(self._done.facts), len(self._done.plan.actions)
+        self._whole: list[str] = []
+        self._facts, self._actions = len(self._done.facts), len(self._done.plan.actions)
 
     def restored_(self) -> set[tuple[int, int]]:
         """Take back what an earlier process finished; gives where those blocks are."""
@@ -97,37 +98,49 @@ class Acting:
 
     def __call__(self, part: Part, evidence: Mapping[tuple[str, Statistic], Tensor], passes: Passes | None) -> None:
         """Decide on a part and carry it out; after the last one of a block, heal and note it."""
+        facts = {"block": part.name} | self._decide(part, evidence)
+        ends = part is self._last[part.place]
+        if ends:
+            facts |= self._end(passes)
+        if not self._in_memory:  # it costs some five per cent, which is for those who count bytes
+            give_back()
+        self._done.facts.append(facts | self._clock.lap())
+        if ends:
+            self._note(part)
+            self._begin()
+
+    def _decide(self, part: Part, evidence: Mapping[tuple[str, Statistic], Tensor]) -> dict[str, Any]:
         known = replace(self._stats, values={**self._stats.values, **evidence})
         unheard = _unheard(part.space, self._needs, evidence)
         mine = Space(tuple(g for g in part.space if g.name not in unheard), part.space.skipped, part.space.totals)
         choice = decided(mine, self._recipe, self._move, known)
-        facts: dict[str, Any] = {"block": part.name, "units": mine.size, "kept": sum(choice.keep.counts.values())}
-        facts |= errors(mine, choice, evidence)
+        lost = errors(mine, choice, evidence)
         _, plan = self._recipe.structure.apply_(self._model, choice)
         whole = {g.name: torch.ones(g.shape, dtype=torch.bool) for g in part.space if g.name in unheard}
-        keep = {**choice.keep.masks, **whole} if self._in_memory else {}
-        self._keep |= keep
+        self._done.add({**choice.keep.masks, **whole} if self._in_memory else {}, {}, plan, ())
         self._masked += choice.keep.masks
-        masks: dict[str, Tensor] = {}
-        ends = part is self._last[part.place]
-        if ends:
-            for recovery in self.rebuilding if passes is not None else ():
-                assert passes is not None
-                facts |= recovery.rebuild_(passes, self._stats.seed)
-            if not self._hold and not self._recipe.structure.cuts:
-                masks = {name: detach_mask_(self._model, name) for name in self._masked}
-        if not self._in_memory:  # it costs some five per cent, which is for those who count bytes
-            give_back()
-        self._done.add(keep, masks if self._in_memory else {}, plan, [facts | self._clock.lap()])
-        if ends:
-            self._note(part, masks)
-            self._begin()
+        self._whole += whole
+        return {"units": mine.size, "kept": sum(choice.keep.counts.values()), **lost}
 
-    def _note(self, part: Part, masks: Mapping[str, Tensor]) -> None:
+    def _end(self, passes: Passes | None) -> dict[str, Any]:
+        """Heal a block, and take its masks off the model where nothing needs them there."""
+        facts: dict[str, Any] = {}
+        if passes is not None:
+            for recovery in self.rebuilding:
+                facts |= recovery.rebuild_(passes, self._stats.seed)
+        for name in self._masked if not self._hold and not self._recipe.structure.cuts else ():
+            mask = detach_mask_(self._model, name)
+            if self._in_memory:
+                self._done.masks.put(name, mask)
+        return facts
+
+    def _note(self, part: Part) -> None:
         if self._journal is not None:
-            path = part.name if part.place[1] >= 0 else None
-            plan = Plan(self._done.plan.actions[self._before :])
-            self._journal.finish(part.place, path, self._keep, masks, self._done.facts[self._first :], plan)
+            done, path = self._done, part.name if part.place[1] >= 0 else None
+            keep = {name: done.keep[name] for name in (*self._masked, *self._whole)}
+            masks = {name: done.masks[name] for name in self._masked if name in done.masks}
+            plan = Plan(done.plan.actions[self._actions :])
+            self._journal.finish(part.place, path, keep, masks, done.facts[self._facts :], plan)
 
 
 def _unheard(space: Space, needs: Sequence[Statistic], evidence: Mapping[Any, Tensor]) -> set[str]:
