@@ -18,8 +18,9 @@ quickstart: $(VENV)/.run
 	$(ONE_THREAD) $(BIN)/secateur compare builtin:digits-cnn --task builtin:digits --structure channels \
 	  --methods magnitude,depgraph,spa --sparsity 0.25,0.5 --seeds 3 --heal 3 --small-dense -o runs/quickstart-channels
 
+# a file's tests run in one process, so that what they share is made once
 test: $(VENV)/.dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m "not gpu"
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m "not gpu"
 
 test-gpu: $(VENV)/.dev
 	$(BIN)/python -m pytest -m gpu
