@@ -1,4 +1,4 @@
-"""Pruning in memory with a run folder, in a process that ends itself by SIGKILL as it writes a block."""
+"""Pruning block by block, in a process that ends itself by SIGKILL as it writes a block."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ import torch
 import transformers as tf
 
 import secateur as sc
+from secateur.calibration.shards import ShardWriter
 from secateur.core import Recipe
 from secateur.engine.methods import recovery_from
 from secateur.engine.runfolder import RunFolder
@@ -47,14 +48,24 @@ def prune(name, folder):
 
 
 def prune_and_die(name, folder, after):
-    written, write = [], RunFolder.write_block
-
-    def counted(self, number, state):
-        if len(written) == after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        write(self, number, state)
-        written.append(number)
-
-    RunFolder.write_block = counted
+    RunFolder.write_block = _deadly(RunFolder.write_block, after)
     torch.set_num_threads(1)
     prune(name, folder)
+
+
+def prune_folder_and_die(source, out, after):
+    ShardWriter.write = _deadly(ShardWriter.write, after)
+    torch.set_num_threads(1)
+    sc.prune_folder(source, "sparsegpt", out, task=task(), sparsity=0.5)
+
+
+def _deadly(write, after):
+    """What writes, and ends the process at the next time after so many."""
+    times = iter(range(after))
+
+    def counted(*arguments):
+        if next(times, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(*arguments)
+
+    return counted

@@ -140,13 +140,27 @@ def test_owl_shares_the_same_sparsity_among_the_matrices_of_a_block():
     assert result.sparsity["sparsity"] == pytest.approx(0.6, abs=2e-3)
 
 
+class Widening(nn.Module):
+    """A block with hidden units."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(6, 10), nn.Linear(10, 6)
+
+    def forward(self, x):
+        return x + self.down(torch.tanh(self.up(x)))
+
+
 def test_coupled_units_are_cut_block_by_block_on_what_the_cut_blocks_before_give():
-    units = Channels(kinds=("hidden",), streams=False)
+    data = [(torch.randn(4, 6), torch.zeros(4, dtype=torch.long)) for _ in range(2)]
+    goal, model = sc.Task(train=data, test=data), nn.Sequential(*(Widening() for _ in range(3)))
+    by_hand = copy.deepcopy(model)
+    units = Channels(include=("*.up", "*.up.*"))
     recipe = Recipe(units, WandaSP(), budget=Uniform(), propagation="pruned")
-    goal, model, by_hand = task(), llama(), llama()
     result = sc.prune(model, recipe, sparsity=0.5, task=goal)
+    assert [block.up.out_features for block in result.subject] == [5, 5, 5]
     for number in range(3):
-        only = Recipe(replace(units, include=(f"model.layers.{number}.*",)), WandaSP(), budget=Uniform())
+        only = Recipe(replace(units, include=(f"{number}.up", f"{number}.up.*")), WandaSP(), budget=Uniform())
         by_hand = sc.prune(by_hand, only, sparsity=0.5, task=goal).subject
     for mine, his in zip(result.subject.parameters(), by_hand.parameters(), strict=True):
         assert torch.equal(mine, his)

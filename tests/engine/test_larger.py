@@ -1,17 +1,17 @@
 """Checkpoints pruned from disk to disk: the same bits as in memory, after a kill as well; and what is refused."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
+import signal
 
+import blocks_driver
 import pytest
 import torch
 import transformers as tf
+from blocks_driver import task
 
 import secateur as sc
+from commands import forked
 from secateur.core import CheckpointError, RecipeError
-from secateur.tasks.language import Windows, language_task
 
 
 def llama(layers=3):
@@ -26,11 +26,6 @@ def llama(layers=3):
         tie_word_embeddings=True,
     )
     return tf.LlamaForCausalLM(config).eval()
-
-
-def task():
-    ids = torch.randint(64, (8 * 16,), generator=torch.Generator().manual_seed(0))
-    return language_task(Windows(ids, 16), Windows(ids[:32], 16), "ids", batch_size=4)
 
 
 @pytest.fixture
@@ -80,28 +75,16 @@ def test_too_little_memory_says_how_much_is_needed(folder, tmp_path):
         sc.prune_folder(folder, "wanda", tmp_path / "a", task=task(), sparsity=0.5, memory=1000)
 
 
-DRIVER = """
-import os, sys
-sys.path.insert(0, {here!r})
-import secateur as sc
-from secateur.calibration.shards import ShardWriter
-from test_larger import task
-written, write = [], ShardWriter.write
-def counted(self, part, tensors):
-    if len(written) == {after}:
-        os.kill(os.getpid(), 9)
-    write(self, part, tensors)
-    written.append(part)
-ShardWriter.write = counted
-sc.prune_folder({source!r}, "sparsegpt", {out!r}, task=task(), sparsity=0.5)
-"""
+def killed(folder, out, after):
+    """What a process leaves that is killed as it writes its next block after so many."""
+    died = forked(blocks_driver.prune_folder_and_die, str(folder), str(out), after)
+    assert died.returncode == -signal.SIGKILL, died.stderr
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
 def test_a_kill_at_any_block_loses_no_finished_one(folder, tmp_path, after):
     out = tmp_path / "small"
-    code = DRIVER.format(here=str(Path(__file__).parent), source=str(folder), out=str(out), after=after)
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == -9
+    killed(folder, out, after)
     assert not out.exists()
     finished = json.loads((tmp_path / "small.part" / "progress.json").read_text())["blocks"]
     assert len(finished) == min(after, 3)
@@ -121,8 +104,7 @@ def test_weights_of_16_bits_are_stored_so_and_later_blocks_hear_them_so(tmp_path
 
 def test_another_call_does_not_go_on_with_what_was_begun(folder, tmp_path):
     out = tmp_path / "small"
-    code = DRIVER.format(here=str(Path(__file__).parent), source=str(folder), out=str(out), after=1)
-    subprocess.run([sys.executable, "-c", code], capture_output=True)
+    killed(folder, out, 1)
     with pytest.raises(CheckpointError, match="another recipe"):
         sc.prune_folder(folder, "sparsegpt", out, task=task(), sparsity=0.6)
 

@@ -144,8 +144,9 @@ class Acting:
 
 
 def _unheard(space: Space, needs: Sequence[Statistic], evidence: Mapping[Any, Tensor]) -> set[str]:
-    """Groups whose layer never ran, as experts that no token is sent to."""
-    found = {g.name for g in space if any((leaf.name, n) not in evidence for leaf in g.leaves for n in needs)}
+    """Groups whose layers never ran, as experts that no token is sent to; of coupled units biases have no inputs."""
+    heard = {name for name, _ in evidence}
+    found = {g.name for g in space if needs and heard.isdisjoint(leaf.name for leaf in g.leaves)}
     if found:
         _log.warning("%s never ran on the calibration data, and stays as it is", ", ".join(sorted(found)))
     return found
