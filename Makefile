@@ -20,7 +20,7 @@ quickstart: $(VENV)/.run
 
 # a file's tests run in one process, so that what they share is made once
 test: $(VENV)/.dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m "not gpu"
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m "not gpu"
 
 test-gpu: $(VENV)/.dev
 	$(BIN)/python -m pytest -m gpu
