@@ -155,6 +155,16 @@ def test_it_trains_on_and_can_be_healed():
     assert result.provenance["train_steps"] > 0 and result.metrics["perplexity"] < sliced().metrics["perplexity"]
 
 
+def test_adapters_heal_it_and_are_merged(tmp_path):
+    healing = "fine-tune(epochs=2, lr=0.005, optimizer=adamw)+parameter-efficient(subsets=[lora], rank=4)"
+    result = sliced(recovery=healing)
+    assert result.metrics["perplexity"] < sliced().metrics["perplexity"]
+    names = {name for name, _ in result.subject.named_parameters()}
+    assert names == {name for name, _ in sliced().subject.named_parameters()}
+    loaded = sc.load(result.save(tmp_path / "out"))
+    assert torch.equal(logits(loaded, ids()), logits(result.subject, ids()))
+
+
 @pytest.mark.parametrize("name", ROTATABLE)
 def test_saved_and_loaded_it_is_the_same_and_generates_with_its_cache(name, tmp_path):
     result = sliced(name)
