@@ -73,6 +73,17 @@ class InPlace(nn.Module):
         return self.head(x)
 
 
+class Widening(nn.Module):
+    """A block with hidden units."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(6, 10), nn.Linear(10, 6)
+
+    def forward(self, x):
+        return x + self.down(torch.tanh(self.up(x)))
+
+
 FAMILIES = {
     "llama": (lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**SMALL, num_key_value_heads=2)), _ids),
     "qwen2": (lambda: tf.Qwen2ForCausalLM(tf.Qwen2Config(**SMALL, num_key_value_heads=2)), _ids),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as tf
+from families import Widening
 from safetensors.torch import load_file
 from torch import nn
 
@@ -138,17 +139,6 @@ def test_owl_shares_the_same_sparsity_among_the_matrices_of_a_block():
     assert all(max(found) - min(found) < 0.01 for found in shares.values())
     assert min(shares, key=lambda block: shares[block][0]) != max(shares, key=lambda block: shares[block][0])
     assert result.sparsity["sparsity"] == pytest.approx(0.6, abs=2e-3)
-
-
-class Widening(nn.Module):
-    """A block with hidden units."""
-
-    def __init__(self):
-        super().__init__()
-        self.up, self.down = nn.Linear(6, 10), nn.Linear(10, 6)
-
-    def forward(self, x):
-        return x + self.down(torch.tanh(self.up(x)))
 
 
 def test_coupled_units_are_cut_block_by_block_on_what_the_cut_blocks_before_give():

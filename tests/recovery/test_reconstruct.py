@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 import torch
-from families import batches_of, model_of
+from families import Widening, batches_of, model_of
 from torch import nn
 
 import secateur as sc
@@ -180,17 +180,6 @@ def test_it_does_not_go_with_training_from_scratch_but_with_fine_tuning():
     Reconstruct().check([FineTune()])
     with pytest.raises(sc.RecipeError, match="forgets what was reconstructed"):
         Reconstruct().check([ScratchB()])
-
-
-class Widening(nn.Module):
-    """A block with hidden units."""
-
-    def __init__(self):
-        super().__init__()
-        self.up, self.down = nn.Linear(6, 10), nn.Linear(10, 6)
-
-    def forward(self, x):
-        return x + self.down(torch.tanh(self.up(x)))
 
 
 def test_any_recipe_takes_it_as_text():
