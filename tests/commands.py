@@ -53,8 +53,7 @@ def generated_elsewhere(folders, ids, new):
 
 def page(path, cwd, alone=False):
     """Run what a page of Markdown holds; whatever is deprecated is an error."""
-    done = forked(_page, str(path), str(cwd), alone)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return forked(_page, str(path), str(cwd), alone)
 
 
 def forked(target, *arguments):

@@ -37,11 +37,13 @@ def runs_something(page):
 
 @pytest.mark.parametrize("page", [page for page in pages.GUIDE if runs_something(page)], ids=lambda page: page.stem)
 def test_every_block_of_a_guide_page_runs(page, tmp_path):
-    commands.page(page, tmp_path)
+    done = commands.page(page, tmp_path)
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def test_every_block_of_the_readme_runs_by_itself(tmp_path):
-    commands.page(README, tmp_path, alone=True)
+    done = commands.page(README, tmp_path, alone=True)
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def test_hardly_any_block_is_exempt():

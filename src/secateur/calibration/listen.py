@@ -106,6 +106,7 @@ class Ear:
     def _event(self, view: View, inputs: Tensor, outputs: Tensor) -> Forward:
         tokens, inputs, outputs = self._tokens, inputs.detach(), outputs.detach()
         if tokens is not None and inputs.shape[:-1] == tokens.shape == outputs.shape[:-1]:
+            tokens = tokens.to(inputs.device)  # parts of a model may be on several
             return Forward(inputs[tokens], outputs[tokens], samples=len(tokens))
         return Forward(_rows(view.inputs(inputs)), _rows(view.outputs(outputs)), samples=len(outputs))
 

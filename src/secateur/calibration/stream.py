@@ -129,8 +129,10 @@ class BlockPasses(Passes):
                 where=f"block {self.path!r}",
                 mend="heal it as a whole: fine-tuning",
             )
-        told = mask is not None and now.shape[: mask.dim()] == mask.shape
-        return (now[mask], gave[mask]) if told else (now, gave)
+        if mask is None or now.shape[: mask.dim()] != mask.shape:
+            return now, gave
+        mask = mask.to(now.device)
+        return now[mask], gave[mask]
 
 
 @dataclass(eq=False)
@@ -293,8 +295,7 @@ class Stream:
             assert isinstance(found, Tensor)
             return found
 
-        masks = [_on(token_mask(batch), self._device) for batch in self._batches]
-        return BlockPasses(path, block, masks, now, gave)
+        return BlockPasses(path, block, [token_mask(batch) for batch in self._batches], now, gave)
 
     def _arguments(self, flow: _Flow, chain: Chain, at: int, batch: int) -> tuple[Any, Any]:
         spec, leaves = flow.arguments[batch][at]

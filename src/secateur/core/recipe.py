@@ -59,7 +59,7 @@ class Recipe:
                 where="Recipe(propagation=...)",
                 mend='"whole", "pruned" or "stages"',
             )
-        alone = [type(r).__name__ for r in self.recovery if getattr(r, "rebuilds", False)]
+        alone = [type(r).__name__ for r in self.recovery if r.rebuilds]
         if alone and self.propagation == "whole":
             raise RecipeError(
                 f"{alone[0]} heals block by block, and the model is pruned as a whole",

@@ -4,7 +4,6 @@ A `Statistic` is a frozen description (so it is its own key); its states merge, 
 pass serves every score that asks. Whoever needs a statistic's type takes it from here: rooms do not import rooms.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
@@ -13,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from .draws import generator_of
 from .errors import RecipeError, SubjectError
 from .keep import Keep
 from .space import Group
@@ -366,5 +366,4 @@ class Stats:
 
         It lives on the CPU, so that the same seed gives the same draw on every device.
         """
-        digest = hashlib.sha256(f"{self.seed}/{purpose}/{group.name}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        return generator_of(f"{self.seed}/{purpose}/{group.name}")

@@ -1,6 +1,5 @@
 """Task: what good means. Data, how a batch becomes a model call, the loss, the metrics, how to train for it."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, default_collate
 
+from .draws import generator_of
 from .errors import NumericsError, RecipeError, SubjectError
 from .subjects import Described
 
@@ -194,9 +194,7 @@ class Task:
             raise _empty(split, self.name)
 
     def _order(self, n: int, epoch: int) -> Tensor:
-        digest = hashlib.sha256(f"{self.seed}/{epoch}".encode()).digest()
-        rng = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-        return torch.randperm(n, generator=rng)
+        return torch.randperm(n, generator=generator_of(f"{self.seed}/{epoch}"))
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str = "test", device: Any = None) -> dict[str, float]:

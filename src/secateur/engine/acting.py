@@ -84,6 +84,7 @@ class Acting:
         """Another block begins."""
         self._masked: list[str] = []
         self._whole: list[str] = []
+        self._touched: set[str] = set()
         self._facts, self._actions = len(self._done.facts), len(self._done.plan.actions)
 
     def restored_(self) -> set[tuple[int, int]]:
@@ -120,6 +121,7 @@ class Acting:
         self._done.add({**choice.keep.masks, **whole} if self._in_memory else {}, {}, plan, ())
         self._masked += choice.keep.masks
         self._whole += whole
+        self._touched |= {*choice.keep.masks, *choice.values}
         return {"units": mine.size, "kept": sum(choice.keep.counts.values()), **lost}
 
     def _end(self, passes: Passes | None) -> dict[str, Any]:
@@ -140,7 +142,7 @@ class Acting:
             keep = {name: done.keep[name] for name in (*self._masked, *self._whole)}
             masks = {name: done.masks[name] for name in self._masked if name in done.masks}
             plan = Plan(done.plan.actions[self._actions :])
-            self._journal.finish(part.place, path, keep, masks, done.facts[self._facts :], plan)
+            self._journal.finish(part.place, path, self._touched, keep, masks, done.facts[self._facts :], plan)
 
 
 def _unheard(space: Space, needs: Sequence[Statistic], evidence: Mapping[Any, Tensor]) -> set[str]:

@@ -384,7 +384,8 @@ class DecisionMaker:
             return calibration.batches(self.subject, self._example, self._seed)
         if task is None or not isinstance(self.subject, nn.Module):
             raise RecipeError(
-                f"{', '.join(type(n).__name__ for n in needs)} must be collected from data, and there is no task",
+                f"{', '.join(type(n).__name__ for n in needs) or 'what blocks give'} must be collected from data, "
+                "and there is no task",
                 where=type(self.recipe.score or self.recipe.solve).__name__,
                 mend="pass task=sc.Task(train=..., test=...)",
             )

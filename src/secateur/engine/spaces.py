@@ -1,7 +1,6 @@
 """A pruning space under study: samples of one cost, measured one after another, kept as soon as they are there."""
 
 import copy
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -27,6 +26,7 @@ from secateur.core import (
     samples_for,
     to_device,
 )
+from secateur.core.draws import generator_of
 from secateur.core.progress import report
 from secateur.recovery import recalibrate_bn_
 from secateur.scores import Coupled, Magnitude, of_units
@@ -188,8 +188,7 @@ class _Study:
 
     def rng(self, index: int) -> torch.Generator:
         """The same draw for a sample whichever run it is drawn in."""
-        digest = hashlib.sha256(f"pruning space/{self._seed}/{index}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        return generator_of(f"pruning space/{self._seed}/{index}")
 
     def whole(self) -> dict[str, float]:
         """Ratio and error of the model as it is."""

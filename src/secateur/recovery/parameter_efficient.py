@@ -5,7 +5,6 @@ chosen. In the end, and before each further pruning, adapters are merged into th
 model has the names, shapes and zeros that it had. Statistics of batch norms are measured as in any training.
 """
 
-import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from secateur.core import Adapt, Adapter, Healing, Plan, RecipeError, Recovery, Task, Variant, masks_of, nearest
 from secateur.core.adapter import factors, is_transposed
+from secateur.core.draws import generator_of
 
 from .moving_average import MovingAverage
 from .scratch import Scratch
@@ -124,9 +124,8 @@ class Efficient(Healing):
 
     def after_move_(self) -> bool:
         found = chosen(self._model, self._recovery.subsets, self._recovery.targets, self._block)
-        level = logging.DEBUG if self._block else logging.WARNING
         for subset, why in found.missing.items() if not self._facts else ():  # said once
-            _log.log(level, "%s: nothing is trained of it, because %s", subset, why)
+            self._say(logging.WARNING, "%s: nothing is trained of it, because %s", subset, why)
         self._freeze_(found)
         self._adapters = {name: self._adapter(name) for name in found.adapted}
         self._tell(found)
@@ -173,8 +172,7 @@ class Efficient(Healing):
     def _adapter(self, name: str) -> Adapter:
         layer, r = self._model.get_submodule(name), self._recovery
         turned, weight = is_transposed(layer), layer.get_parameter("weight")
-        digest = hashlib.sha256(f"{self._seed}/{name}".encode()).digest()
-        rng = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        rng = generator_of(f"{self._seed}/{name}")
         a, b = factors(weight.T if turned else weight, r.rank, r.lora, rng)
         mask = masks_of(layer).get("weight")
         return Adapter(layer, a, b, mask, r.lora, r.alpha / r.rank, turned)
@@ -193,5 +191,9 @@ class Efficient(Healing):
         trained = sum(whole.values()) + sum(p.numel() for p in self.parameters())
         of = sum(p.numel() for p in self._model.parameters())
         self._facts = {"trained": trained, "of": of, "share": trained / of, "adapted": list(found.adapted)}
-        level = logging.DEBUG if self._block else logging.INFO
-        _log.log(level, "%s of %s parameters are trained, %.3g %%", f"{trained:,}", f"{of:,}", 100 * trained / of)
+        share = 100 * trained / of
+        self._say(logging.INFO, "%s of %s parameters are trained, %.3g %%", f"{trained:,}", f"{of:,}", share)
+
+    def _say(self, level: int, text: str, *facts: object) -> None:
+        """Tell it of a model; of each of its blocks only to who asks for everything."""
+        _log.log(logging.DEBUG if self._block else level, text, *facts)

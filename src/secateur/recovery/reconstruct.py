@@ -6,7 +6,6 @@ with x what the blocks before it give, which are pruned and healed already. One 
 time, and no labels are read.
 """
 
-import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from secateur.core import Healing, MaskKeeper, Passes, RecipeError, Recovery, Task, Training, Variant, check_loss
+from secateur.core.draws import seed_of
 from secateur.core.progress import report
 
 from .finetune import lr_at, optimizer_for
@@ -92,8 +92,7 @@ class Reconstruct(Recovery):
         Raises:
             NumericsError: the error is not finite; names block and step.
         """
-        digest = hashlib.sha256(f"{seed}/{passes.path}".encode()).digest()
-        own = int.from_bytes(digest[:8], "big") >> 1
+        own = seed_of(f"{seed}/{passes.path}")
         before = _lost(passes)
         tiny = self._tiny
         efficient = None if tiny is None else Efficient(tiny, passes.block, own, block=True)
