@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from commands import forked
+from secateur.core import CheckpointError, Plan
+from secateur.engine.journal import Journal
 from secateur.engine.runfolder import RunFolder
 
 
@@ -44,3 +46,33 @@ def gone_on(name, place):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(RunFolder, "clear", looking)
         return blocks_driver.prune(name, place / "run"), written
+
+
+@pytest.mark.parametrize("change", ["names", "shapes", "parts"])
+def test_a_block_of_another_model_is_refused_by_its_file_and_changes_nothing(change, tmp_path):
+    folder = RunFolder(tmp_path / "run", {})
+    model = torch.nn.Linear(3, 2)
+    before = model.weight.detach().clone()
+    state = {"place": [0, 0], "plan": Plan().to_json(), "keep": {}, "masks": {}, "facts": [], "tensors": {}}
+    if change == "names":
+        state["tensors"] = {"weight": torch.ones(2, 3), "other": torch.ones(2)}
+    elif change == "shapes":
+        state["tensors"] = {"weight": torch.ones(2, 3), "bias": torch.ones(5)}
+    else:
+        state["tensors"] = {"weight": torch.ones(2, 3)}
+        del state["facts"]
+    folder.write_block(0, state)
+    with pytest.raises(CheckpointError, match=r"block 0 is none of this model(?s:.*)start again"):
+        Journal(folder, model, hold=False).restored_()
+    assert torch.equal(model.weight, before)
+    folder.close()
+
+
+def test_what_was_repaired_outside_the_block_comes_back_too(tmp_path):
+    folder, model = RunFolder(tmp_path / "run", {}), torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    Journal(folder, model, hold=False).finish((0, 0), "0", {"0.weight", "1.bias"}, {}, {}, [], Plan())
+    other = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    Journal(folder, other, hold=False).restored_()
+    same = {name for name, value in model.state_dict().items() if torch.equal(value, other.state_dict()[name])}
+    assert same == {"0.weight", "0.bias", "1.bias"}
+    folder.close()
