@@ -7,6 +7,8 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 # torch is asked for exactly: a range would bring gigabytes of GPU libraries to machines without one
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 WORKERS ?= 2
+# what is imported is compiled once, not anew by each of the many processes that tests and claims start
+unexport PYTHONDONTWRITEBYTECODE
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .PHONY: quickstart test test-gpu lint docs bench claims wheel clean

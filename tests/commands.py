@@ -1,4 +1,4 @@
-"""The command `secateur`, pages of the guide, and reading a saved model, in processes of their own.
+"""The command `secateur`, scripts, pages of the guide, and reading a saved model, in processes of their own.
 
 They are forked from one that has imported torch, which saves seconds for each.
 
@@ -9,6 +9,7 @@ import io
 import json
 import multiprocessing
 import os
+import runpy
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
         "torch",
+        "torch._dynamo",
+        "accelerate.optimizer",
         "transformers.generation",
         "transformers.models.llama.modeling_llama",
         "sklearn.datasets",
@@ -38,10 +41,15 @@ class Done:
 
 def secateur(*arguments, cwd=None, check=None):
     """Run the command; with `check`, that exit code is asserted."""
-    done = forked(_run, [str(a) for a in arguments], cwd)
+    done = started(*arguments, cwd=cwd).ended()
     if check is not None:
         assert done.returncode == check, done.stderr
     return done
+
+
+def started(*arguments, cwd=None):
+    """Begin to run the command."""
+    return Started(_run, [str(a) for a in arguments], cwd)
 
 
 def generated_elsewhere(folders, ids, new):
@@ -56,14 +64,47 @@ def page(path, cwd, alone=False):
     return forked(_page, str(path), str(cwd), alone)
 
 
+def script(path, *arguments, **environment):
+    """Run a Python file as a script."""
+    return started_script(path, *arguments, **environment).ended()
+
+
+def started_script(path, *arguments, **environment):
+    """Begin to run a Python file as a script, with these variables in its environment."""
+    return Started(_script, str(path), [str(a) for a in arguments], environment)
+
+
 def forked(target, *arguments):
     """Call a function of an importable module in a process of its own."""
-    with tempfile.TemporaryDirectory() as place:
-        out, err = (Path(place) / name for name in ("out", "err"))
-        child = _FORKS.Process(target=_written, args=(out, err, target, *arguments))
-        child.start()
-        child.join()
-        return Done(child.exitcode, out.read_text(), err.read_text())
+    return Started(target, *arguments).ended()
+
+
+class Started:
+    """A process that calls a function of an importable module."""
+
+    def __init__(self, target, *arguments):
+        self._place = tempfile.TemporaryDirectory()
+        self._files = [Path(self._place.name) / name for name in ("out", "err")]
+        self._child = _FORKS.Process(target=_written, args=(*self._files, target, *arguments))
+        self._child.start()
+
+    @property
+    def pid(self):
+        return self._child.pid
+
+    def runs(self):
+        return self._child.is_alive()
+
+    def ended(self, timeout=None):
+        """Wait for its end; one that outlasts the seconds is killed and fails the test."""
+        self._child.join(timeout)
+        if late := self.runs():
+            self._child.kill()
+            self._child.join()
+        with self._place:
+            done = Done(self._child.exitcode, *(file.read_text() for file in self._files))
+        assert not late, done
+        return done
 
 
 def _written(out, err, target, *arguments):
@@ -81,6 +122,13 @@ def _run(arguments, cwd):
     from secateur.cli.main import run
 
     run()
+
+
+def _script(path, arguments, environment):
+    os.environ |= environment
+    sys.argv = [path, *arguments]
+    sys.path.insert(0, str(Path(path).parent))
+    runpy.run_path(path, run_name="__main__")
 
 
 def _page(path, cwd, alone):

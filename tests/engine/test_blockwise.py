@@ -1,9 +1,6 @@
 """Pruning block by block: counts, order, what is refused, and that it equals the formula applied by hand."""
 
 import copy
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from families import Widening
 from safetensors.torch import load_file
 from torch import nn
 
+import commands
 import secateur as sc
 from secateur.budgets import OWL, Global, Uniform
 from secateur.core import NumericsError, Recipe, RecipeError
@@ -229,16 +227,12 @@ def test_a_convolutional_network_goes_stage_by_stage():
 def run_together(tmp_path, world, *methods):
     """By method what each process ends with."""
     driver, out = Path(__file__).parent / "gloo_driver.py", tmp_path / f"of-{world}"
-    command = [sys.executable, str(driver)]
-    paths = os.pathsep.join([str(driver.parent), *sys.path])
     started = [
-        subprocess.Popen(
-            [*command, str(rank), str(world), str(tmp_path / f"store-{world}"), str(out), *methods],
-            env=os.environ | {"PYTHONPATH": paths},
-        )
+        commands.started_script(driver, rank, world, tmp_path / f"store-{world}", out, *methods)
         for rank in range(world)
     ]
-    assert [process.wait(timeout=300) for process in started] == [0] * world
+    for done in [process.ended(300) for process in started]:
+        assert done.returncode == 0, done.stderr
     return {method: [load_file(f"{out}-{method}-{rank}") for rank in range(world)] for method in methods}
 
 

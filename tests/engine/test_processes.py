@@ -1,24 +1,15 @@
 """Two processes that train together give what one gives."""
 
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
+import commands
 import secateur as sc
 
 DRIVER = Path(__file__).with_name("ddp_driver.py")
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def start(*command):
-    return subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=300
-    )
 
 
 def free_port():
@@ -28,11 +19,16 @@ def free_port():
 
 
 def test_two_processes_keep_the_same_weights_as_each_other_and_learn_as_one_does(tmp_path):
-    one = start(DRIVER, tmp_path, "")
+    one = commands.script(DRIVER, tmp_path, "")
     assert one.returncode == 0, one.stderr
-    launch = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1")
-    two = start(*launch, "--master-port", free_port(), DRIVER, tmp_path, tmp_path / "run")
-    assert two.returncode == 0, two.stderr
+    # what a launcher tells each process that it starts
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    ranks = [
+        commands.started_script(DRIVER, tmp_path, tmp_path / "run", **place, RANK=str(n), LOCAL_RANK=str(n))
+        for n in range(2)
+    ]
+    for done in [rank.ended(300) for rank in ranks]:
+        assert done.returncode == 0, done.stderr
     alone, first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("alone", "0", "1"))
     assert all(torch.equal(v, second[k]) for k, v in first.items())
     # the mean of two halves of a batch is the batch's mean up to rounding, which training amplifies a little

@@ -4,7 +4,6 @@ The kills are real: `resume_driver.py` ends itself by SIGKILL at seeded moments.
 """
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -19,6 +18,7 @@ import torch
 from resume_driver import left_over
 from torch import nn
 
+import commands
 import secateur as sc
 from secateur.core.progress import showing
 from secateur.engine.runfolder import RunFolder
@@ -56,9 +56,7 @@ def kills_of(case: str) -> list[str]:
 
 def drive(case: str, folder: Path, out: Path, *flags: str) -> dict[str, int]:
     """Run the driver; gives how each killed process ended."""
-    command = [sys.executable, str(DRIVER), case, str(folder), str(out), *flags]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = commands.script(DRIVER, case, folder, out, *flags)
     assert done.returncode == 0, done.stderr
     return {line["kill"]: line["status"] for line in map(json.loads, done.stdout.splitlines())}
 
@@ -332,8 +330,7 @@ def test_a_saved_result_is_not_overwritten_unasked(tmp_path):
 @pytest.fixture(scope="module")
 def saves(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What was found after a kill at each moment of saving over an old result."""
-    command = [sys.executable, str(DRIVER.with_name("save_driver.py")), str(tmp_path_factory.mktemp("saves"))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = commands.script(DRIVER.with_name("save_driver.py"), tmp_path_factory.mktemp("saves"))
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 

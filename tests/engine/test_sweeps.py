@@ -3,19 +3,17 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import psutil
 import pytest
 from sweeping import same, write_mine
 
+import commands
 import secateur as sc
 from secateur.core import CheckpointError
 
 WHAT = {"methods": ["magnitude", "imp(share=0.4)"], "sparsity": [0.5, 0.7], "seeds": 2, "heal": 4}
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +43,13 @@ def start(mine, folder, workers=2):
     """The same comparison by the command line, slowed down so that there is time to kill it."""
     given = ["-m", "magnitude,imp(share=0.4)", "-s", "0.5,0.7", "--seeds", "2", "--heal", "4", "--train"]
     words = [mine["model"], "-t", mine["task"], *given, "-w", str(workers), "-o", str(folder)]
-    command = [sys.executable, "-m", "secateur", "compare", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    return commands.started("compare", *words)
 
 
 def wait_for(condition, process, seconds=120.0):
     end = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None and time.monotonic() < end, process.communicate()
+        assert process.runs() and time.monotonic() < end, process.ended(0)
         time.sleep(0.01)
 
 
@@ -61,9 +58,8 @@ def workers_of(process):
 
 
 def finish(process):
-    out, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors
-    return out
+    done = process.ended(240)
+    assert done.returncode == 0, done.stderr
 
 
 def test_two_workers_give_what_one_process_gives(mine, unbroken, tmp_path):
@@ -77,8 +73,8 @@ def test_a_sweep_whose_parent_was_killed_goes_on_with_what_is_missing(mine, unbr
     process = start(slow, folder)
     wait_for(lambda: len(list(folder.glob("cells/*/row.json"))) >= 3, process)
     crew = workers_of(process)
-    process.kill()
-    process.communicate()
+    os.kill(process.pid, signal.SIGKILL)
+    process.ended()
     _, alive = psutil.wait_procs(crew, timeout=10)
     assert not alive  # orphans would work on, and hold the folders of their cells
     done = {p: p.read_bytes() for p in folder.glob("cells/*/row.json")}
@@ -110,9 +106,9 @@ def test_ctrl_c_ends_the_workers_and_says_that_the_command_goes_on(mine, tmp_pat
     process = start({**mine, "task": mine["task"].replace(":task", ":slow_task")}, folder)
     wait_for(lambda: list(folder.glob("cells/*/run/.lock")), process)
     crew = workers_of(process)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
+    os.kill(process.pid, signal.SIGINT)
+    done = process.ended(60)
+    assert done.returncode == 130 and "interrupted" in done.stderr and "Traceback" not in done.stderr
     assert not psutil.wait_procs(crew, timeout=10)[1]
 
 
@@ -124,14 +120,17 @@ def test_a_second_comparison_in_the_same_folder_is_refused_and_names_the_first(m
         with pytest.raises(CheckpointError, match=f"process {process.pid} "):
             sc.compare(**WHAT, **mine, folder=folder)
     finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        os.kill(process.pid, signal.SIGINT)
+        process.ended(60)
+
+
+def _compare(arguments):
+    sc.compare(**arguments)
 
 
 def test_a_local_ray_cluster_gives_what_one_process_gives(mine, unbroken, tmp_path):
     pytest.importorskip("ray", reason="the extra 'scale' is not installed")
     arguments = WHAT | mine | {"folder": str(tmp_path / "c"), "workers": 2, "engine": "ray"}
-    code = f"import secateur as sc; sc.compare(**{arguments!r})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    done = commands.forked(_compare, arguments)
     assert done.returncode == 0, done.stderr
     assert outcome(tmp_path / "c") == unbroken
