@@ -193,7 +193,10 @@ class Algebra:
         names, first, counts = np.unique(atoms, return_index=True, return_counts=True)
         once = counts == 1
         if once.any():
-            self.refine(names[once], sets[first[once]])
+            atoms, parts = names[once], sets[first[once]]
+            apart = ~np.isin(parts, atoms).any(1)  # two atoms that are parts of each other would be parts of themselves
+            chosen = apart if apart.any() else slice(1)
+            self.refine(atoms[chosen], parts[chosen])
             return
         flat = sets.reshape(-1)
         self.unite(np.repeat(atoms, sets.shape[1])[flat > 0], flat[flat > 0])
