@@ -14,6 +14,8 @@ from torch import Generator, Tensor
 
 _CHUNK = 1 << 20
 _SMALL = 1 << 16
+_AT_ONCE = 1 << 18
+"""Scores of lanes that are ranked at once: what ranking needs for each is five times as large as they are."""
 
 
 @runtime_checkable
@@ -65,6 +67,14 @@ def _top_of_lanes(score: Tensor, drop: int) -> Tensor:
         return torch.ones_like(score, dtype=torch.bool)
     if drop >= score.shape[-1]:
         return torch.zeros_like(score, dtype=torch.bool)
+    if score.is_cuda:
+        return _top_of_few(score, drop)
+    lanes = score.reshape(-1, score.shape[-1])
+    few = torch.split(lanes, max(_AT_ONCE // lanes.shape[1], 1))
+    return torch.cat([_top_of_few(part, drop) for part in few]).view(score.shape)
+
+
+def _top_of_few(score: Tensor, drop: int) -> Tensor:
     value = score.kthvalue(drop, dim=-1, keepdim=True).values
     below, tied = score < value, score == value
     missing = drop - below.sum(-1, keepdim=True)

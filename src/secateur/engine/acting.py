@@ -103,7 +103,7 @@ class Acting:
         ends = part is self._last[part.place]
         if ends:
             facts |= self._end(passes)
-        if not self._in_memory:  # it costs some five per cent, which is for those who count bytes
+        if ends or not self._in_memory:
             give_back()
         self._done.facts.append(facts | self._clock.lap())
         if ends:

@@ -1,7 +1,7 @@
 """One decision: from scores and a target to a choice. The only place where budgets, selects and solvers meet."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -58,7 +58,9 @@ def decide(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: Wanted 
         choice = _solve(space, recipe, move, stats)
     else:
         assert score is not None
-        stats = replace(stats, scores=_admitted(scores_of(space, score, stats), move.kind, stats.keep))
+        at_once = cost is not None or _budget(recipe, move).needs_scores
+        admitted = _Admitted(space, score, stats, move.kind)
+        stats = replace(stats, scores=dict(admitted) if at_once else admitted)
         if cost is None:
             choice = _select(space, recipe, move, stats, score)
         elif getattr(_budget(recipe, move), "meets_cost", False):
@@ -88,7 +90,7 @@ def allot(space: Space, recipe: Recipe, move: Move, stats: Stats) -> tuple[Space
     """How much stays where, before anything is chosen: the space, refined as the budget wants it, and the counts."""
     score = move.score or recipe.score
     if _budget(recipe, move).needs_scores and score is not None:
-        stats = replace(stats, scores=_admitted(scores_of(space, score, stats), move.kind, stats.keep))
+        stats = replace(stats, scores=dict(_Admitted(space, score, stats, move.kind)))
     return _counts(space, recipe, move, stats)
 
 
@@ -118,18 +120,20 @@ def _counts(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: str = 
 
 def scores_of(space: Space, score: Score, stats: Stats) -> dict[str, Tensor]:
     """One finite value for each unit, by group. Raises `NumericsError` for others, naming group and tensor."""
-    found = {}
-    for group in (g for g in space if not g.runtime):
-        values = of_units(score, group)(group, stats)
-        if values.shape != group.shape:
-            raise RecipeError(
-                f"{type(score).__name__} gave scores of shape {tuple(values.shape)} for units of {group.shape}",
-                where=f"group {group.name!r}",
-                mend="a score gives one value per unit",
-            )
-        found[group.name] = values if values.dtype == torch.float64 else values.float()
-        _check_finite(group, found[group.name], type(score).__name__)
-    return found
+    return {group.name: _score(group, score, stats) for group in space if not group.runtime}
+
+
+def _score(group: Group, score: Score, stats: Stats) -> Tensor:
+    values = of_units(score, group)(group, stats)
+    if values.shape != group.shape:
+        raise RecipeError(
+            f"{type(score).__name__} gave scores of shape {tuple(values.shape)} for units of {group.shape}",
+            where=f"group {group.name!r}",
+            mend="a score gives one value per unit",
+        )
+    values = values if values.dtype == torch.float64 else values.float()
+    _check_finite(group, values, type(score).__name__)
+    return values
 
 
 def _check_finite(group: Group, values: Tensor, name: str) -> None:
@@ -145,16 +149,35 @@ def _check_finite(group: Group, values: Tensor, name: str) -> None:
     )
 
 
-def _admitted(scores: Mapping[str, Tensor], kind: Kind, keep: Keep | None) -> dict[str, Tensor]:
-    """Who competes: what is gone scores -inf when pruning, what stays scores +inf when regrowing."""
-    if keep is None or kind is Kind.REDRAW:
-        return dict(scores)
-    out = dict(scores)
-    for name in out.keys() & keep.masks.keys():
-        stays = keep[name].to(out[name].device)
-        fixed = (~stays, -torch.inf) if kind is Kind.PRUNE else (stays, torch.inf)
-        out[name] = out[name].masked_fill(*fixed)
-    return out
+class _Admitted(Mapping[str, Tensor]):
+    """Scores by group, made when they are asked for; only those asked for last are held.
+
+    What is gone scores -inf when pruning, what stays +inf when regrowing.
+    """
+
+    def __init__(self, space: Space, score: Score, stats: Stats, kind: Kind) -> None:
+        self._space, self._score, self._stats, self._kind = space, score, stats, kind
+        self._last: tuple[str, Tensor] | None = None
+
+    def __getitem__(self, name: str) -> Tensor:
+        if self._last is None or self._last[0] != name:
+            self._last = None
+            self._last = name, self._found(name)
+        return self._last[1]
+
+    def _found(self, name: str) -> Tensor:
+        scores, keep = _score(self._space[name], self._score, self._stats), self._stats.keep
+        if keep is None or self._kind is Kind.REDRAW or name not in keep.masks:
+            return scores
+        stays = keep[name].to(scores.device)
+        fixed = (~stays, -torch.inf) if self._kind is Kind.PRUNE else (stays, torch.inf)
+        return scores.masked_fill(*fixed)
+
+    def __iter__(self) -> Iterator[str]:
+        return (group.name for group in self._space if not group.runtime)
+
+    def __len__(self) -> int:
+        return sum(not group.runtime for group in self._space)
 
 
 def _select(space: Space, recipe: Recipe, move: Move, stats: Stats, score: Score, cost: str = "") -> Choice:

@@ -88,6 +88,7 @@ class Coupling:
     def __init__(self, flow: Flow) -> None:
         self.flow, self.graph = flow, flow.graph
         self.families = tuple(_named(_families(flow), flow))
+        self._last: tuple[Gone | None, dict[int, tuple[Labels, NDArray[np.bool_]]]] = None, {}
         self.unknown: dict[str, list[str]] = {}
         for node, op in flow.notes.unknown.items():
             self.unknown.setdefault(op, []).append(self.graph.nodes[node].module)
@@ -106,12 +107,23 @@ class Coupling:
         for family in self.families:
             if family.name in keep:
                 found[family.factors[~keep[family.name].detach().cpu().numpy().reshape(-1)]] = True
+        found.flags.writeable = False
         return found
 
     def stays(self, labels: Dim, size: int, gone: Gone) -> NDArray[np.bool_]:
         """Which positions of a dimension stay."""
         if labels is None:
             return np.ones(size, bool)
+        if gone.flags.writeable:
+            return self._stays(labels, gone)
+        if self._last[0] is not gone:
+            self._last = gone, {}  # a proof asks several times for what goes, and then for something else
+        known = self._last[1]
+        if id(labels) not in known:
+            known[id(labels)] = labels, self._stays(labels, gone)
+        return known[id(labels)][1]
+
+    def _stays(self, labels: Labels, gone: Gone) -> NDArray[np.bool_]:
         return np.asarray(~gone[self.flow.algebra.resolve(labels)].any(1), bool)
 
     def shape(self, value: int, gone: Gone) -> tuple[int, ...]:

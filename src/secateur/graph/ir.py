@@ -1,5 +1,6 @@
 """The recorded graph: what one forward pass computed, operation by operation, with tensors replaced by references."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -124,6 +125,11 @@ class Graph:
     def taken(self) -> list[list[tuple[int, ...]]]:
         """The shapes of the tensors that each node took."""
         return [[self.values[v].shape for v in refs((node.args, dict(node.kwargs)))] for node in self.nodes]
+
+    @cached_property
+    def uses(self) -> Counter[int]:
+        """How often nodes name each value."""
+        return Counter(v for node in self.nodes for v in refs((node.args, dict(node.kwargs))))
 
     def parameters(self) -> dict[str, int]:
         """The values that are parameters or buffers, by name."""

@@ -5,13 +5,11 @@ tensors, and sets to zero, directly before each operation that contracts a dimen
 Where an operation computes something over all positions (a mean, a norm) it is run on those that stay.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import chain
-from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,13 +18,9 @@ from .capture import Call, still
 from .coupling import Coupling, Gone
 from .deciding import as_recorded, decides
 from .decisions import Decision
-from .flow import Role
-from .ir import Node, Ref, refs, tensors_in
-from .swap import swap_
-from .tap import Tap
-
-_NOISE = 65537
-"""So many random numbers, over and over: a prime, so that no row of a tensor equals the next."""
+from .ir import Node, Ref, kind_of, refs, tensors_in
+from .litter import Litter
+from .tap import COMPOSITES, Tap
 
 
 class Astray(Exception):
@@ -37,10 +31,14 @@ class MaskedPass(Tap):
     """One pass of the dense model with consumers reading zeros.
 
     Args:
+        litter: random numbers where layers make what goes.
         in_weights: multiply what goes by zero instead of reading zero, where the weights are smaller than what they
             read: the same, as long as what goes is finite.
         deciding: keep what the pass decides, and by what.
         as_recorded: decide what the recorded pass did, wherever nothing of it goes.
+
+    Attributes:
+        only_composites: whether it is enough to see composite operations, if they run as they were recorded.
     """
 
     def __init__(
@@ -49,20 +47,26 @@ class MaskedPass(Tap):
         coupling: Coupling,
         gone: Gone,
         *,
+        litter: Litter | None,
         in_weights: bool,
         deciding: bool = False,
         as_recorded: bool = False,
     ) -> None:
         super().__init__(model)
-        self._coupling, self._gone, self._in_weights = coupling, gone, in_weights
         self._alignment = Alignment(coupling.graph)
+        self._coupling, self._gone, self._litter, self._in_weights = coupling, gone, litter, in_weights
         notes = coupling.flow.notes
-        self._acting = {*notes.consumed, *notes.statistics}
+        self._acting = {*notes.consumed, *notes.statistics, *(litter.outputs if litter is not None else ())}
+        acting = [coupling.graph.nodes[number] for number in self._acting]
+        self._kinds = {kind_of(node.module, node.op) for node in acting}
+        self.only_composites = not (deciding or as_recorded) and {n.op for n in acting} <= {*COMPOSITES.values()}
         self.decisions: dict[int, Decision] = {}
         self._deciding, self._as_recorded = deciding, as_recorded
         self._known: dict[tuple[int, int], Tensor | None] = {}
 
     def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not self._deciding and not self._as_recorded and kind_of(self.module, op) not in self._kinds:
+            return func(*args, **kwargs)
         shapes = [tuple(t.shape) for t in tensors_in((args, kwargs))]
         number = self._alignment.next(self.module, op, lambda number: self._takes(number, shapes))
         if number is None:
@@ -72,12 +76,14 @@ class MaskedPass(Tap):
             return self._over_those_that_stay(number, node, func, args, kwargs)
         reads = self._coupling.flow.notes.consumed.get(number)
         if reads and self._in_weights and (weighed := self._weighed(op, args, reads)) is not None:
-            return func(*weighed, **kwargs)
-        if reads:
+            args = weighed
+        elif reads:
             args, kwargs = _parallel(
                 (node.args, dict(node.kwargs)), (args, kwargs), lambda v, t: self._zeroed(v, t, reads)
             )
         result = func(*args, **kwargs)
+        if self._litter is not None and number in self._litter.outputs:
+            result = self._litter.in_output(number, result)
         if self._as_recorded and self._is_whole(node):
             result = as_recorded(self._coupling.graph, number, op, args, kwargs, result)
         if self._deciding:
@@ -252,42 +258,29 @@ def _masked(
     deciding: bool,
     as_recorded: bool = False,
 ) -> tuple[list[Tensor], dict[int, Decision]]:
+    litter = None if garbage is None else Litter(coupling, gone, garbage)
+    how = {"deciding": deciding, "as_recorded": as_recorded}
     for in_weights in (True, False):
-        masked = MaskedPass(model, coupling, gone, in_weights=in_weights, deciding=deciding, as_recorded=as_recorded)
-        with still(model), _littered(model, coupling, gone, garbage), masked.open():
-            found = list(tensors_in(call(model)))
-            masked.finish()
+        masked = MaskedPass(model, coupling, gone, litter=litter, in_weights=in_weights, **how)
+        try:
+            found = _run(masked, model, call, litter)
+        except Astray:
+            if not masked.only_composites:
+                raise
+            masked = MaskedPass(model, coupling, gone, litter=litter, in_weights=in_weights, **how)
+            masked.only_composites = False  # they came in parts
+            found = _run(masked, model, call, litter)
         if garbage is None or all(bool(t.isfinite().all()) for t in found):
             break  # garbage that grew beyond all bounds is not nothing when it is multiplied by zero
     return found, masked.decisions
 
 
-@contextmanager
-def _littered(model: nn.Module, coupling: Coupling, gone: Gone, seed: int | None) -> Iterator[None]:
-    """While it lasts, the model's tensors hold large random numbers where removed positions are made."""
-    if seed is None:
-        yield
-        return
-    pool = 100 * torch.randn(_NOISE, generator=torch.Generator().manual_seed(seed))
-    values = coupling.graph.parameters()
-    dirty: dict[str, Tensor] = {}
-    buffers = dict(model.named_buffers(remove_duplicate=False))
-    named = dict(model.named_parameters(remove_duplicate=False)) | buffers
-    for name, dim, stays in coupling.sites(gone):
-        roles = coupling.flow.notes.roles.get((values[name], dim), {Role.CARRIER})
-        tensor = named[name]
-        if Role.CONSUMER in roles or not tensor.is_floating_point():
-            continue
-        copy = dirty.get(name, tensor.detach()).clone()
-        where = torch.from_numpy(np.flatnonzero(~stays)).to(copy.device)
-        shape = [*copy.shape[:dim], len(where), *copy.shape[dim + 1 :]]
-        count = prod(shape)
-        noise = pool.to(copy).expand(count // _NOISE + 1, _NOISE).reshape(-1)[:count].view(shape)
-        copy.index_copy_(dim, where, noise.abs() if name in buffers else noise)  # such as variances
-        dirty[name] = copy
-    swapped = {id(named[name]): copy for name, copy in dirty.items()}
-    swap_(model, lambda tensor: swapped.get(id(tensor), tensor))
-    yield
+def _run(masked: MaskedPass, model: nn.Module, call: Call, litter: Litter | None) -> list[Tensor]:
+    littered = nullcontext() if litter is None else litter.in_tensors(model)
+    with still(model), littered, masked.open(only_composites=masked.only_composites):
+        found = list(tensors_in(call(model)))
+        masked.finish()
+    return found
 
 
 __all__ = ["Astray", "MaskedPass", "masked_decisions", "masked_outputs"]
