@@ -99,12 +99,12 @@ class Acting:
 
     def __call__(self, part: Part, evidence: Mapping[tuple[str, Statistic], Tensor], passes: Passes | None) -> None:
         """Decide on a part and carry it out; after the last one of a block, heal and note it."""
+        give_back()
         facts = {"block": part.name} | self._decide(part, evidence)
         ends = part is self._last[part.place]
         if ends:
             facts |= self._end(passes)
-        if ends or not self._in_memory:
-            give_back()
+        give_back()
         self._done.facts.append(facts | self._clock.lap())
         if ends:
             self._note(part)
