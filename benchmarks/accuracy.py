@@ -31,7 +31,7 @@ from secateur.core.costs import macs_by_module
 OURS = ("magnitude", "depgraph", "spa", "obspa", "beta-rank", "knapsack-ikd", "lrp", "udfc", "gcp-sad", "random")
 PEERS = ("group-magnitude", "taylor", "lamp")
 _MACS = 0.5
-_STEPS, _BATCH, _LR = 60, 64, 0.01
+_STEPS, _BATCH = 60, 64
 _PEER_STEPS = 50
 _LIMIT_S = 900
 
@@ -44,6 +44,7 @@ class Net:
         build: the network; images: (split) to inputs and labels.
         train, test: how many images each seed draws.
         heads: names of the layers that make heads, and how many there are; the peer has to be told.
+        lr: of the fine-tuning; chosen so that it does the dense network no great harm.
     """
 
     build: Callable[[], nn.Module]
@@ -52,6 +53,7 @@ class Net:
     train: int = 3840
     test: int = 2000
     heads: int = 0
+    lr: float = 0.01
 
 
 def nets() -> dict[str, Net]:
@@ -70,7 +72,7 @@ def nets() -> dict[str, Net]:
     return {
         **resnets,
         "vit": Net(load.cifar10_vit, load.cifar10, load.cifar10_vit_input, heads=8),
-        "mobilenet_v2": Net(load.mobilenet_v2, imagenet, load.mobilenet_v2_input, train=256, test=400),
+        "mobilenet_v2": Net(load.mobilenet_v2, imagenet, load.mobilenet_v2_input, train=256, test=400, lr=0.001),
     }
 
 
@@ -111,7 +113,7 @@ def run(net: Net, contender: str, seed: int) -> dict[str, Any]:
     after = costs(model, test)
     told = {"macs": after[0] / before[0], "params": after[1] / before[1], "prune_s": spent, "dense": dense}
     told["cut"] = accuracy(model, test)
-    tune_(model, train, seed)
+    tune_(model, train, net.lr, seed)
     return told | {"tuned": accuracy(model, test)}
 
 
@@ -169,9 +171,9 @@ def accuracy(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
     return sum(int((model(x).argmax(1) == y).sum()) for x, y in pieces) / len(data[1])
 
 
-def tune_(model: nn.Module, train: tuple[Tensor, Tensor], seed: int) -> None:
+def tune_(model: nn.Module, train: tuple[Tensor, Tensor], lr: float, seed: int) -> None:
     """The same for everybody: plain SGD with momentum, cosine to nothing."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=_LR, momentum=0.9, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
     order = torch.Generator().manual_seed(seed)
     model.train()

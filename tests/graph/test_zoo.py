@@ -15,12 +15,10 @@ from secateur.core.costs import macs_by_module
 from secateur.graph.coupling import Tag
 
 BY_HAND = "an attention written with matmul does not say that its contracted dimension holds features of heads"
-BY_PRODUCTS = "Phi-3 cuts queries, keys and values out of one product by numbers of heads times their size"
 LATER = {
     "attention": BY_HAND,
     "fused_chunks": BY_HAND,
     "relative_bias": BY_HAND,
-    "phi3": BY_PRODUCTS,
 }
 NO_PROJECTION_LEFT = {"lstm_projected"}
 """torch takes an LSTM with as many projected as hidden units for one without a projection."""
@@ -63,7 +61,7 @@ def test_a_model_offers_what_its_structure_has(name):
     assert not Counter(ZOO[name].offers) - offered(coupled(name)[1])
 
 
-@pytest.mark.parametrize("name", [n for n in ZOO if n != "phi3"])
+@pytest.mark.parametrize("name", ZOO)
 def test_a_model_offers_no_fewer_families_than_its_structure_has(name):
     assert len(coupled(name)[1].families) >= len(ZOO[name].offers)
 

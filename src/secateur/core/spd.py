@@ -22,14 +22,14 @@ def damped_factor(H: Float[Tensor, "n n"], damping: float, where: str = "") -> t
     for tenfold in range(_TRIES):
         used = damping * 10**tenfold
         H.diagonal().copy_(diagonal + used * mean)
-        L, failed = torch.linalg.cholesky_ex(H)
+        factor, failed = torch.linalg.cholesky_ex(H)
         H.diagonal().copy_(diagonal)
-        if failed or not L.isfinite().all():
+        if failed or not factor.isfinite().all():
             continue
-        L = torch.cholesky_inverse(L)
-        U, failed = torch.linalg.cholesky_ex(L, upper=True)
-        if not failed and U.isfinite().all():
-            return U, used
+        torch.cholesky_inverse(factor, out=factor)  # all in one place: H may be the largest tensor of its block
+        torch.linalg.cholesky_ex(factor, upper=True, out=(factor, failed))
+        if not failed and factor.isfinite().all():
+            return factor, used
     raise NumericsError(
         f"the second moments of its inputs have no inverse, not even with a damping of {used:g}",
         where=where,

@@ -206,21 +206,22 @@ def still(model: nn.Module, *, as_recorded: bool = True) -> Iterator[None]:
     Args:
         as_recorded: whether experts are computed the way that passes are recorded, and not the model's own.
     """
-    before = [(module, dict(vars(module)), _containers(module)) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad(), without_cache(model), all_experts_alike(model) if as_recorded else nullcontext():
-            yield
-    finally:
-        for module, attributes, containers in before:
-            vars(module).clear()
-            vars(module).update(attributes)
-            for held, content in containers:
-                if isinstance(held, dict):
-                    held.clear()
-                    held.update(content)
-                else:
-                    held[:] = content
+    with all_experts_alike(model) if as_recorded else nullcontext():  # around all else: it writes into shared settings
+        before = [(module, dict(vars(module)), _containers(module)) for module in model.modules()]
+        model.eval()
+        try:
+            with torch.no_grad(), without_cache(model):
+                yield
+        finally:
+            for module, attributes, containers in before:
+                vars(module).clear()
+                vars(module).update(attributes)
+                for held, content in containers:
+                    if isinstance(held, dict):
+                        held.clear()
+                        held.update(content)
+                    else:
+                        held[:] = content
 
 
 def _containers(module: nn.Module) -> list[tuple[Any, Any]]:

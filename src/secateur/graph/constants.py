@@ -10,12 +10,18 @@ from .labels import Labels
 
 
 def constants(node: Node, coupling: Coupling, gone: Gone) -> Iterator[tuple[int, int]]:
-    """(old, new) for the integers of a node that are sizes; -1 says of itself what it is."""
+    """(old, new) for the integers of a node that are sizes; -1 says of itself what it is.
+
+    Of a slice between two bounds its length too: the second bound may be computed as the first and that.
+    """
     find = _SIZES.get(node.op.removesuffix("_"))
-    if find is not None:
-        for old, new in find(node, coupling, gone):
-            if old > 0:
-                yield old, new
+    if find is None:
+        return
+    told = [(old, new) for old, new in find(node, coupling, gone) if old > 0]
+    yield from told
+    if node.op == "slice" and len(told) == 2:
+        (begin, begins), (end, ends) = told
+        yield end - begin, ends - begins
 
 
 def misplaced(node: Node, args: Sequence[Any], coupling: Coupling, gone: Gone) -> tuple[int, int] | None:

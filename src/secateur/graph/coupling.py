@@ -302,11 +302,9 @@ def _shared_heads(found: list[tuple[Labels, list[Member]]], kinds: Mapping[int, 
             for m in members:
                 sites.setdefault((m.name, m.dim), []).append(number)
     together = {tuple(numbers) for numbers in sites.values() if len(numbers) == 2}
-    return {
-        max(pair, key=lambda n: len(found[n][1]))
-        for pair in together
-        if len(found[pair[0]][1]) != len(found[pair[1]][1])
-    }
+    # units of both hold all that is of queries, and those of the one what is of keys and values too
+    held = {n: sum(m.index.numel() for m in found[n][1]) for n in {n for pair in together for n in pair}}
+    return {max(pair, key=held.__getitem__) for pair in together if held[pair[0]] != held[pair[1]]}
 
 
 def _convolutions(flow: Flow) -> set[str | None]:

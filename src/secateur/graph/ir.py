@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_KINDS = {"_unsafe_view": "view", "_reshape_alias": "view"}
+# a slice that takes everything is an alias
+_KINDS = {"_unsafe_view": "view", "_reshape_alias": "view", "alias": "slice"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from .swap import swap_
 from .tap import Tap
 
 _MOST_TRIES = 24
+_MOST_OTHER_WAYS = 10
 _AHEAD = 4
 _MOST_SIZES = 6
 _VIEWS = frozenset(
@@ -161,6 +162,7 @@ class Trial:
         self._modules = dict(model.named_modules(remove_duplicate=False))
         self._classes = {id(m): type(m) for m in self._modules.values()}
         self._ordinals = Alignment(coupling.graph).ordinals
+        self._met_dead_end, self._other_ways = False, iter(range(_MOST_OTHER_WAYS))
         self._counted: dict[str, frozenset[tuple[int, int]]] = {}
         self._shape = cache(lambda value: coupling.shape(value, gone))
 
@@ -178,21 +180,40 @@ class Trial:
 
     def mended(self) -> list[Mend] | Mismatch:
         """The attributes to change, or what no attribute explains."""
-        chosen: dict[tuple[str, str], Mend] = {(m.module, m.attribute): m for m in self._known()}
-        while True:
-            astray = self._run(chosen.values())
-            if astray is None:
-                return list(chosen.values())
-            node = self._coupling.graph.nodes[astray.node]
-            guesses = chain.from_iterable(map(self._guesses, astray.suspects))
-            for mends in islice(guesses, _MOST_TRIES):
-                tried = chosen | {(m.module, m.attribute): m for m in mends}
-                again = self._run(tried.values())
-                if again is None or again.node > astray.node:
-                    chosen = tried
-                    break
-            else:
-                return Mismatch(astray.node, node.module, node.op, astray.why)
+        chosen = {(m.module, m.attribute): m for m in self._known()}
+        astray = self._run(chosen.values())
+        if astray is None:
+            return list(chosen.values())
+        dead_end = self._dead_end(chosen, astray)
+        if dead_end is None:
+            return list(chosen.values())
+        node = self._coupling.graph.nodes[dead_end.node]
+        return Mismatch(dead_end.node, node.module, node.op, dead_end.why)
+
+    def _dead_end(self, chosen: dict[tuple[str, str], Mend], astray: Misfit) -> Misfit | None:
+        """Complete what was chosen until the pass runs; where it cannot be, what stood in the way of the first way.
+
+        A guess that leads further may still be wrong: two heads of eight features are as many as four of four. So the
+        next one is tried where it leads to nothing.
+        """
+        first: Misfit | None = None
+        guesses = islice(chain.from_iterable(map(self._guesses, astray.suspects)), _MOST_TRIES)
+        known = [chosen]
+        for tried in (chosen | {(m.module, m.attribute): m for m in mends} for mends in guesses):
+            if tried in known:
+                continue
+            known.append(tried)
+            if self._met_dead_end and next(self._other_ways, None) is None:
+                break
+            again = self._run(tried.values())
+            if again is None or again.node > astray.node:
+                dead_end = None if again is None else self._dead_end(tried, again)
+                if dead_end is None:
+                    chosen.update(tried)
+                    return None
+                first = first or dead_end
+        self._met_dead_end = True
+        return first or astray
 
     def _run(self, mends: Collection[Mend]) -> Misfit | None:
         """Where a pass with these attributes goes astray, on the cheapest tensors that the model runs on."""
