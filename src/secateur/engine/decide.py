@@ -28,6 +28,7 @@ from secateur.core import (
     check_counts,
     fit_count,
 )
+from secateur.core.memory import give_back
 from secateur.scores import of_units
 
 from .fitting import Wanted, fitted, total_of
@@ -224,6 +225,7 @@ def _solve(space: Space, recipe: Recipe, move: Move, stats: Stats) -> Choice:
     values: dict[str, Tensor] = {}
     for group in refined:
         choice = recipe.solve(group, stats, counts[group.name])
+        give_back()
         masks.update(choice.keep.masks)
         values.update(choice.values)
     return Choice(Keep(masks).coarsened(refined, space), values)
