@@ -38,7 +38,7 @@ class MaskedPass(Tap):
         as_recorded: decide what the recorded pass did, wherever nothing of it goes.
 
     Attributes:
-        only_composites: whether it is enough to see composite operations, if they run as they were recorded.
+        only_composites: whether it is enough to see composite operations: nothing else reads or makes what goes.
     """
 
     def __init__(
@@ -262,25 +262,13 @@ def _masked(
     how = {"deciding": deciding, "as_recorded": as_recorded}
     for in_weights in (True, False):
         masked = MaskedPass(model, coupling, gone, litter=litter, in_weights=in_weights, **how)
-        try:
-            found = _run(masked, model, call, litter)
-        except Astray:
-            if not masked.only_composites:
-                raise
-            masked = MaskedPass(model, coupling, gone, litter=litter, in_weights=in_weights, **how)
-            masked.only_composites = False  # they came in parts
-            found = _run(masked, model, call, litter)
+        littered = nullcontext() if litter is None else litter.in_tensors(model)
+        with still(model), littered, masked.open(only_composites=masked.only_composites):
+            found = list(tensors_in(call(model)))
+            masked.finish()
         if garbage is None or all(bool(t.isfinite().all()) for t in found):
             break  # garbage that grew beyond all bounds is not nothing when it is multiplied by zero
     return found, masked.decisions
-
-
-def _run(masked: MaskedPass, model: nn.Module, call: Call, litter: Litter | None) -> list[Tensor]:
-    littered = nullcontext() if litter is None else litter.in_tensors(model)
-    with still(model), littered, masked.open(only_composites=masked.only_composites):
-        found = list(tensors_in(call(model)))
-        masked.finish()
-    return found
 
 
 __all__ = ["Astray", "MaskedPass", "masked_decisions", "masked_outputs"]
