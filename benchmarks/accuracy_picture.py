@@ -26,17 +26,21 @@ def figure(rows: dict[str, dict[str, Any]]) -> go.Figure:
             if key.startswith(f"{net}/") and "cut" in row:
                 mine.setdefault(key.removeprefix(f"{net}/").rpartition("/")[0], []).append(row)
         order = sorted(mine, key=lambda name: sum(r["tuned"] for r in mine[name]) / len(mine[name]))
-        for when, label in (("cut", "as cut"), ("tuned", "after 60 steps")):
-            points = [(r[when], name) for name in order for r in mine[name]]
-            own = _BEFORE if when == "cut" else _AFTER
-            colours = [_PEER if when == "tuned" and name.startswith("tp/") else own for _, name in points]
+        peers = [name for name in order if name.startswith("tp/")]
+        ours = [name for name in order if name not in peers]
+        for when, names, label, colour in (
+            ("cut", order, "as cut", _BEFORE),
+            ("tuned", ours, "after 60 steps", _AFTER),
+            ("tuned", peers, "after 60 steps, Torch-Pruning", _PEER),
+        ):
+            points = [(r[when], name) for name in names for r in mine[name]]
             made.add_scatter(
                 x=[x for x, _ in points],
                 y=[name for _, name in points],
                 mode="markers",
                 name=label,
                 showlegend=column == 1,
-                marker={"color": colours, "size": 10, "symbol": "circle-open" if when == "cut" else "circle"},
+                marker={"color": colour, "size": 10, "symbol": "circle-open" if when == "cut" else "circle"},
                 row=1,
                 col=column,
             )
