@@ -184,6 +184,17 @@ def test_an_operation_without_a_rule_is_named():
         relevance(Odd().double(), drawn(1, 2))
 
 
+def test_a_model_may_ask_how_long_its_batch_is():
+    class Counting(nn.Sequential):
+        def forward(self, x):
+            first = self[0](x)
+            return self[1](first.reshape(len(first), -1))
+
+    model = Counting(nn.Linear(3, 4), nn.Linear(4, 2)).double()
+    found, *_ = relevance(model, drawn(5, 3))
+    assert found["0.weight"].shape == (4,)
+
+
 def task(labels, x=None):
     labels = torch.tensor(labels)
     x = drawn(len(labels), 2, 8, 8).abs() if x is None else x

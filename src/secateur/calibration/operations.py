@@ -12,7 +12,7 @@ ROUTES = {
     *("reshape", "view", "flatten", "unflatten", "permute", "transpose", "t", "movedim", "contiguous", "clone", "get"),
     *("getitem", "narrow", "select", "chunk", "split", "unbind", "cat", "concat", "stack", "pad", "unsqueeze"),
     *("squeeze", "expand", "expand_as", "repeat", "roll", "pixel_shuffle", "to", "float", "double", "type", "size"),
-    *("dim", "numel", "stride", "is_floating_point", "detach", "identity", "dropout", "dropout1d", "dropout2d"),
+    *("dim", "len", "numel", "stride", "is_floating_point", "detach", "identity", "dropout", "dropout1d", "dropout2d"),
     *(f"{a}max_pool{d}d" for a in ("", "adaptive_") for d in (1, 2, 3)),
 }
 SUMS = {"add": 1.0, "radd": 1.0, "iadd": 1.0, "sub": -1.0, "isub": -1.0}
