@@ -1,7 +1,7 @@
 """One decision: from scores and a target to a choice. The only place where budgets, selects and solvers meet."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -34,6 +34,7 @@ from secateur.scores import of_units
 from .fitting import Wanted, fitted, total_of
 
 _log = logging.getLogger(__name__)
+_Scores = Callable[[str], Tensor]
 
 
 def decide(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: Wanted | None = None) -> Choice:
@@ -59,21 +60,23 @@ def decide(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: Wanted 
         choice = _solve(space, recipe, move, stats)
     else:
         assert score is not None
-        at_once = cost is not None or _budget(recipe, move).needs_scores
         admitted = _Admitted(space, score, stats, move.kind)
-        stats = replace(stats, scores=dict(admitted) if at_once else admitted)
+        scores: _Scores = admitted
+        if cost is not None or _budget(recipe, move).needs_scores:
+            stats = replace(stats, scores=admitted.all())
+            scores = stats.scores.__getitem__
         if cost is None:
-            choice = _select(space, recipe, move, stats, score)
+            choice = _select(space, recipe, move, stats, score, scores)
         elif getattr(_budget(recipe, move), "meets_cost", False):
             gone = max(1 - cost.most / total_of(space, cost.name)({}), 0.0)
-            choice = _select(space, recipe, replace(move, sparsity=gone), stats, score, cost.name)
+            choice = _select(space, recipe, replace(move, sparsity=gone), stats, score, scores, cost.name)
         else:
             name = cost.name
             gone = stats.keep.sparsity if stats.keep is not None and move.kind is Kind.PRUNE else 0.0
             choice = fitted(
                 space,
                 cost,
-                lambda share: _select(space, recipe, replace(move, sparsity=share), stats, score, name),
+                lambda share: _select(space, recipe, replace(move, sparsity=share), stats, score, scores, name),
                 gone,
             )
     _check_collapse(choice.keep, space, recipe, move)
@@ -91,7 +94,7 @@ def allot(space: Space, recipe: Recipe, move: Move, stats: Stats) -> tuple[Space
     """How much stays where, before anything is chosen: the space, refined as the budget wants it, and the counts."""
     score = move.score or recipe.score
     if _budget(recipe, move).needs_scores and score is not None:
-        stats = replace(stats, scores=dict(_Admitted(space, score, stats, move.kind)))
+        stats = replace(stats, scores=_Admitted(space, score, stats, move.kind).all())
     return _counts(space, recipe, move, stats)
 
 
@@ -150,8 +153,8 @@ def _check_finite(group: Group, values: Tensor, name: str) -> None:
     )
 
 
-class _Admitted(Mapping[str, Tensor]):
-    """Scores by group, made when they are asked for; only those asked for last are held.
+class _Admitted:
+    """Scores by the name of a group, made when they are asked for; only those asked for last are held.
 
     What is gone scores -inf when pruning, what stays +inf when regrowing.
     """
@@ -160,7 +163,11 @@ class _Admitted(Mapping[str, Tensor]):
         self._space, self._score, self._stats, self._kind = space, score, stats, kind
         self._last: tuple[str, Tensor] | None = None
 
-    def __getitem__(self, name: str) -> Tensor:
+    def all(self) -> dict[str, Tensor]:
+        """Of every group."""
+        return {group.name: self._found(group.name) for group in self._space if not group.runtime}
+
+    def __call__(self, name: str) -> Tensor:
         if self._last is None or self._last[0] != name:
             self._last = None
             self._last = name, self._found(name)
@@ -174,14 +181,10 @@ class _Admitted(Mapping[str, Tensor]):
         fixed = (~stays, -torch.inf) if self._kind is Kind.PRUNE else (stays, torch.inf)
         return scores.masked_fill(*fixed)
 
-    def __iter__(self) -> Iterator[str]:
-        return (group.name for group in self._space if not group.runtime)
 
-    def __len__(self) -> int:
-        return sum(not group.runtime for group in self._space)
-
-
-def _select(space: Space, recipe: Recipe, move: Move, stats: Stats, score: Score, cost: str = "") -> Choice:
+def _select(
+    space: Space, recipe: Recipe, move: Move, stats: Stats, score: Score, scores_by: _Scores, cost: str = ""
+) -> Choice:
     refined, counts = _counts(space, recipe, move, stats, cost)
     select = move.select or recipe.select
     masks, routes = {}, {}
@@ -189,7 +192,7 @@ def _select(space: Space, recipe: Recipe, move: Move, stats: Stats, score: Score
         if group.runtime:
             routes[group.name] = Route(group, score, select, counts[group.name], stats.seed)
             continue
-        scores = stats.scores[group.parent or group.name]
+        scores = scores_by(group.parent or group.name)
         if group.index is not None:
             scores = scores.flatten()[group.index.to(scores.device)]
         lanes = scores.reshape(group.lanes, group.lane)
