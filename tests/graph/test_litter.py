@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from secateur.graph import couple, masked_outputs
+from secateur.graph.capture import still
 from secateur.graph.litter import Litter
 
 
@@ -35,12 +36,8 @@ def littered(model, samples):
 
 def made_of(model, litter):
     """What the first layer's weight is while litter lies."""
-    before = model[0].weight
-    try:
-        with litter.in_tensors(model):
-            return model[0].weight
-    finally:
-        model[0]._parameters["weight"] = before
+    with still(model), litter.in_tensors(model):
+        return model[0].weight
 
 
 def test_a_small_output_is_littered_in_the_place_of_its_weight():

@@ -59,13 +59,14 @@ class MaskedPass(Tap):
         self._acting = {*notes.consumed, *notes.statistics, *(litter.outputs if litter is not None else ())}
         acting = [coupling.graph.nodes[number] for number in self._acting]
         self._kinds = {kind_of(node.module, node.op) for node in acting}
-        self.only_composites = not (deciding or as_recorded) and {n.op for n in acting} <= {*COMPOSITES.values()}
+        self._all_count = deciding or as_recorded
+        self.only_composites = not self._all_count and {n.op for n in acting} <= {*COMPOSITES.values()}
         self.decisions: dict[int, Decision] = {}
         self._deciding, self._as_recorded = deciding, as_recorded
         self._known: dict[tuple[int, int], Tensor | None] = {}
 
     def operation(self, op: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self._deciding and not self._as_recorded and kind_of(self.module, op) not in self._kinds:
+        if not self._all_count and kind_of(self.module, op) not in self._kinds:
             return func(*args, **kwargs)
         shapes = [tuple(t.shape) for t in tensors_in((args, kwargs))]
         number = self._alignment.next(self.module, op, lambda number: self._takes(number, shapes))

@@ -38,6 +38,7 @@ _VIEWS = frozenset(
 )
 _ARITHMETIC = frozenset(["add", "sub", "rsub", "mul", "div", "pow"])
 _PACKED = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight")
+_Chosen = dict[tuple[str, str], Mend]
 Holder = tuple[str, int | None, int]
 """An attribute of a module, the place in it where it is a sequence, and how often it goes into the constant."""
 
@@ -162,7 +163,7 @@ class Trial:
         self._modules = dict(model.named_modules(remove_duplicate=False))
         self._classes = {id(m): type(m) for m in self._modules.values()}
         self._ordinals = Alignment(coupling.graph).ordinals
-        self._met_dead_end, self._other_ways = False, iter(range(_MOST_OTHER_WAYS))
+        self._other_ways: Iterator[int] | None = None
         self._counted: dict[str, frozenset[tuple[int, int]]] = {}
         self._shape = cache(lambda value: coupling.shape(value, gone))
 
@@ -181,21 +182,20 @@ class Trial:
     def mended(self) -> list[Mend] | Mismatch:
         """The attributes to change, or what no attribute explains."""
         chosen = {(m.module, m.attribute): m for m in self._known()}
-        astray = self._run(chosen.values())
-        if astray is None:
-            return list(chosen.values())
-        dead_end = self._dead_end(chosen, astray)
-        if dead_end is None:
-            return list(chosen.values())
-        node = self._coupling.graph.nodes[dead_end.node]
-        return Mismatch(dead_end.node, node.module, node.op, dead_end.why)
+        found = self._completed(chosen, self._run(chosen.values()))
+        if isinstance(found, dict):
+            return list(found.values())
+        node = self._coupling.graph.nodes[found.node]
+        return Mismatch(found.node, node.module, node.op, found.why)
 
-    def _dead_end(self, chosen: dict[tuple[str, str], Mend], astray: Misfit) -> Misfit | None:
-        """Complete what was chosen until the pass runs; where it cannot be, what stood in the way of the first way.
+    def _completed(self, chosen: _Chosen, astray: Misfit | None) -> _Chosen | Misfit:
+        """What was chosen, with what else the pass needs; where nothing helps, what stood in the way of the first way.
 
         A guess that leads further may still be wrong: two heads of eight features are as many as four of four. So the
         next one is tried where it leads to nothing.
         """
+        if astray is None:
+            return chosen
         first: Misfit | None = None
         guesses = islice(chain.from_iterable(map(self._guesses, astray.suspects)), _MOST_TRIES)
         known = [chosen]
@@ -203,16 +203,16 @@ class Trial:
             if tried in known:
                 continue
             known.append(tried)
-            if self._met_dead_end and next(self._other_ways, None) is None:
+            if self._other_ways is not None and next(self._other_ways, None) is None:
                 break
             again = self._run(tried.values())
             if again is None or again.node > astray.node:
-                dead_end = None if again is None else self._dead_end(tried, again)
-                if dead_end is None:
-                    chosen.update(tried)
-                    return None
-                first = first or dead_end
-        self._met_dead_end = True
+                found = self._completed(tried, again)
+                if isinstance(found, dict):
+                    return found
+                first = first or found
+        if self._other_ways is None:  # the first dead end
+            self._other_ways = iter(range(_MOST_OTHER_WAYS))
         return first or astray
 
     def _run(self, mends: Collection[Mend]) -> Misfit | None:
