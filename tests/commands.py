@@ -2,7 +2,7 @@
 
 They are forked from one that has imported torch, which saves seconds for each.
 
-A few tests run `python -m secateur` itself: those of Ctrl-C, of start-up, of sweeps.
+A few tests run `python -m secateur` itself: those of Ctrl-C and of start-up.
 """
 
 import io
@@ -64,14 +64,14 @@ def page(path, cwd, alone=False):
     return forked(_page, str(path), str(cwd), alone)
 
 
-def script(path, *arguments, **environment):
+def script(path, *arguments):
     """Run a Python file as a script."""
-    return started_script(path, *arguments, **environment).ended()
+    return started_script(path, *arguments).ended()
 
 
-def started_script(path, *arguments, **environment):
-    """Begin to run a Python file as a script, with these variables in its environment."""
-    return Started(_script, str(path), [str(a) for a in arguments], environment)
+def started_script(path, *arguments):
+    """Begin to run a Python file as a script."""
+    return Started(_script, str(path), [str(a) for a in arguments])
 
 
 def forked(target, *arguments):
@@ -124,8 +124,7 @@ def _run(arguments, cwd):
     run()
 
 
-def _script(path, arguments, environment):
-    os.environ |= environment
+def _script(path, arguments):
     sys.argv = [path, *arguments]
     sys.path.insert(0, str(Path(path).parent))
     runpy.run_path(path, run_name="__main__")

@@ -21,7 +21,7 @@ def spread(folder=None, **places):
     return accelerate.dispatch_model(model_of("llama"), where, main_device="cpu", offload_dir=folder, force_hooks=True)
 
 
-@pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt"])
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt", "flap"])
 def test_a_model_spread_over_devices_is_pruned_as_one_that_is_not(method):
     result = sc.prune(spread(), method, sparsity=0.5, task=task())
     plain = sc.prune(model_of("llama"), method, sparsity=0.5, task=task())

@@ -1,6 +1,9 @@
 """Two processes that train together give what one gives."""
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -21,14 +24,11 @@ def free_port():
 def test_two_processes_keep_the_same_weights_as_each_other_and_learn_as_one_does(tmp_path):
     one = commands.script(DRIVER, tmp_path, "")
     assert one.returncode == 0, one.stderr
-    # what a launcher tells each process that it starts
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    ranks = [
-        commands.started_script(DRIVER, tmp_path, tmp_path / "run", **place, RANK=str(n), LOCAL_RANK=str(n))
-        for n in range(2)
-    ]
-    for done in [rank.ended(300) for rank in ranks]:
-        assert done.returncode == 0, done.stderr
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    command = [sys.executable, *launch, "--master-port", free_port(), DRIVER, tmp_path, tmp_path / "run"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    two = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=environment, timeout=300)
+    assert two.returncode == 0, two.stderr
     alone, first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("alone", "0", "1"))
     assert all(torch.equal(v, second[k]) for k, v in first.items())
     # the mean of two halves of a batch is the batch's mean up to rounding, which training amplifies a little

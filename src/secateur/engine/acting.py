@@ -99,7 +99,7 @@ class Acting:
 
     def __call__(self, part: Part, evidence: Mapping[tuple[str, Statistic], Tensor], passes: Passes | None) -> None:
         """Decide on a part and carry it out; after the last one of a block, heal and note it."""
-        give_back()
+        give_back()  # what hearing left, so that the peak is that of hearing or of deciding, not of both
         facts = {"block": part.name} | self._decide(part, evidence)
         ends = part is self._last[part.place]
         if ends:
