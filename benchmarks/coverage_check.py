@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import secateur as sc
 from coverage_reasons import half_width
 from secateur.core import BudgetError, first_call
+from secateur.core.strands import as_units
 from secateur.graph.capture import still, tensors_in
 from secateur.graph.find import couple
 from structured_cases import Case
@@ -117,7 +118,8 @@ class _Run:
             self.result = self._half_the_macs()
         keep = self.result.keep
         assert keep is not None
-        left = self.coupling.macs(self.coupling.gone(keep.masks)) / self.coupling.macs()
+        units = {f.name: as_units(f.name, f.size, keep[f.name])[0] for f in self.coupling.families if f.name in keep}
+        left = self.coupling.macs(self.coupling.gone(units)) / self.coupling.macs()
         self.row |= {"macs": left, "parameters_left": parameters(self.model) / self.row["parameters"]}
         nearest = next((message for message in told if "nearest that whole units allow" in message), None)
         if nearest is not None:

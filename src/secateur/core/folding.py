@@ -22,9 +22,8 @@ def folded(
         member: a producer.
         weight: another value of its tensor.
     """
-    site = member.group.site
-    assert site is not None
-    rows = site.unfold(site.tensor.detach() if weight is None else weight).double()
+    site = member.site
+    rows = site.tiles(site.tensor.detach() if weight is None else weight).double()
     scale, shift = scale_and_shift(member.layer, rows, len(rows))
     index = member.index.to(rows.device)
     return (rows * scale[:, None])[index].flatten(1), shift[index]

@@ -23,5 +23,5 @@ def lengths(group: Group) -> Float[Tensor, " units"]:
 
 
 def _rows(member: Member) -> Float[Tensor, "positions features"]:
-    weight = member.group.weight
+    weight = member.site.tiles(member.tensor.detach())
     return weight if weight.dtype == torch.float64 else weight.float()

@@ -62,8 +62,7 @@ def lost_positions(
 
 def width_of(member: Member) -> int:
     """How many columns of the layer's inputs each position is: the places of a convolution's kernel."""
-    _, _, *kernel = member.tensor.shape
-    return prod(kernel)
+    return prod(member.tensor.shape[2:]) if member.dim < 2 else 1
 
 
 def as_matrix(slices: Group, width: int) -> Float[Tensor, "out in"]:

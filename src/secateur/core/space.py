@@ -79,8 +79,17 @@ class Site:
         """A mask of the tensor's own shape as a keep per unit: a unit stays if any of it does. Undoes `spread`."""
         return self.pool(self.unfold(mask).float()) > 0
 
-    def spread(self, keep: Bool[Tensor, "units_out units_in"]) -> Tensor:
-        """A keep per unit as a mask of the tensor's own shape."""
+    def tiles(self, tensor: Tensor) -> Shaped[Tensor, "units elements"]:
+        """The units of this site, each a row of its elements; tiles are as high as one row of the matrix."""
+        assert self.tile[0] == 1, self.tile
+        return self.unfold(tensor).reshape(math.prod(self.shape), -1)
+
+    def untiled(self, tiles: Shaped[Tensor, "units elements"]) -> Tensor:
+        """The inverse of `tiles`."""
+        return self.fold(tiles.reshape(self._matrix_shape()))
+
+    def spread(self, keep: Shaped[Tensor, "units_out units_in"]) -> Tensor:
+        """A value per unit, such as whether it stays, at each of its elements, in the tensor's own shape."""
         if self.tile != (1, 1):
             keep = keep.repeat_interleave(self.tile[0], 0).repeat_interleave(self.tile[1], 1)
         return self.fold(keep)
@@ -92,8 +101,9 @@ class Member:
 
     Attributes:
         group: the positions along that dimension as units, one row of the site each; scores of weights apply to it.
+            Where another dimension tells strands apart, each row is cut into as many units as there are lanes.
         dim: which dimension.
-        index: positions of each unit of the coupled group, `[units, positions]`.
+        index: positions of each unit of the coupled group, as flat numbers of the site's units: `[units, positions]`.
         roles: what the dimension does: "producer", "consumer", "carrier".
         layer: what stands around the tensor, where it is the weight of a layer that runs once.
     """
@@ -107,8 +117,19 @@ class Member:
     @property
     def tensor(self) -> Tensor:
         """The live tensor, which the member never changes."""
+        return self.site.tensor
+
+    @property
+    def site(self) -> Site:
+        """Where its positions are."""
         assert self.group.site is not None
-        return self.group.site.tensor
+        return self.group.site
+
+    def along(self, values: Shaped[Tensor, " positions"]) -> Shaped[Tensor, "..."]:
+        """One value for each of the site's units, in a shape that multiplies the tensor."""
+        if self.site.shape[1] > 1:
+            return self.site.spread(values.reshape(self.site.shape))
+        return values.reshape([-1 if d == self.dim else 1 for d in range(self.tensor.dim())])
 
     @property
     def is_parameter(self) -> bool:
@@ -144,6 +165,9 @@ class Group:
         within: the path of the block that it lies in, or that it is, and
         passing: for those that pass a stream on, a context in which a function is told the stream before and after it.
         kind: what the units are, in a word: "channels", "heads", "blocks"; empty where the structure says it.
+        strands: coupled units consist of this many interchangeable parts, equal consecutive runs of their positions: in
+            each of these lanes, any order of the parts makes units of the same function (1: they are what they are).
+        lanes_of: the group whose units are those lanes, where the space has it.
         section: the part of the subject that its units lie in, where the structure tells: a stage, a kind of block.
         parent: the group of the unrefined space that this one is a part of, and
         index: which of the parent's units (flat) these are.
@@ -166,6 +190,8 @@ class Group:
     within: tuple[str, ...] = ()
     passing: tuple[Callable[[nn.Module, Callable[[Tensor, Tensor], None]], AbstractContextManager[None]], ...] = ()
     kind: str = ""
+    strands: int = 1
+    lanes_of: str = ""
     section: str = ""
     parent: str | None = None
     index: Tensor | None = None

@@ -13,6 +13,7 @@ from secateur.core import Move, Passes, Plan, Recipe, Space, Statistic, Stats
 from secateur.core.masks import detach_mask_
 from secateur.core.memory import give_back
 from secateur.core.packed import PackedMasks
+from secateur.core.strands import counts
 
 from .block_facts import Clock, errors
 from .decide import decided
@@ -122,7 +123,7 @@ class Acting:
         self._masked += choice.keep.masks
         self._whole += whole
         self._touched |= {*choice.keep.masks, *choice.values}
-        return {"units": mine.size, "kept": sum(choice.keep.counts.values()), **lost}
+        return {"units": mine.size, "kept": sum(counts(mine, choice.keep).values()), **lost}
 
     def _end(self, passes: Passes | None) -> dict[str, Any]:
         """Heal a block, and take its masks off the model where nothing needs them there."""

@@ -1,7 +1,7 @@
 """One decision: from scores and a target to a choice. The only place where budgets, selects and solvers meet."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -29,6 +29,7 @@ from secateur.core import (
     fit_count,
 )
 from secateur.core.memory import give_back
+from secateur.core.strands import apart, by_score, in_order, of_strands
 from secateur.scores import of_units
 
 from .fitting import Wanted, fitted, total_of
@@ -85,14 +86,42 @@ def decide(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: Wanted 
 
 def decided(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: Wanted | None = None) -> Choice:
     """The decision, with the values by which the recipe's recoveries repair what it does."""
+    space, orders = _in_order(space, recipe, move, stats)
+    if orders and stats.trial is not None:
+        trial = stats.trial
+        stats = replace(stats, trial=lambda keep: trial(_of_strands(keep, orders)))
     choice = decide(space, recipe, move, stats, cost)
     repairs = [r.repaired(space, choice.keep, stats) for r in recipe.recovery]
-    return replace(choice, values={n: v for part in (choice.values, *repairs) for n, v in part.items()})
+    values = {n: v for part in (choice.values, *repairs) for n, v in part.items()}
+    return replace(choice, keep=_of_strands(choice.keep, orders), values=values)
+
+
+def _in_order(space: Space, recipe: Recipe, move: Move, stats: Stats) -> tuple[Space, dict[str, Tensor]]:
+    """The space with the strands together that are to go together: the lowest of all lanes, the second lowest, ...
+
+    A score that knows nothing of strands leaves units as they are, and so does a solver.
+    """
+    score = move.score or recipe.score
+    orders = {}
+    for group in space:
+        if group.strands > 1 and score is not None and (recipe.solve is None or move.score is not None):
+            parts = apart(group)
+            values = of_units(score, parts)(parts, stats)
+            if values.shape == parts.shape:
+                _check_finite(group, values, type(score).__name__)
+                orders[group.name] = by_score(values.reshape(group.strands, group.size))
+    found = (in_order(g, orders[g.name]) if g.name in orders else g for g in space)
+    return Space(tuple(found), space.skipped, space.totals), orders
+
+
+def _of_strands(keep: Keep, orders: Mapping[str, Tensor]) -> Keep:
+    return Keep({n: of_strands(mask, orders[n]) if n in orders else mask for n, mask in keep.masks.items()})
 
 
 def allot(space: Space, recipe: Recipe, move: Move, stats: Stats) -> tuple[Space, Counts]:
     """How much stays where, before anything is chosen: the space, refined as the budget wants it, and the counts."""
     score = move.score or recipe.score
+    space, _ = _in_order(space, recipe, move, stats)
     if _budget(recipe, move).needs_scores and score is not None:
         stats = replace(stats, scores=_Admitted(space, score, stats, move.kind).all())
     return _counts(space, recipe, move, stats)

@@ -29,6 +29,7 @@ from secateur.core import (
     masks_of,
     remove_masks_,
 )
+from secateur.core.strands import counts
 from secateur.graph import follow_
 from secateur.recovery import RecalibrateBN
 from secateur.schedules import OneShot
@@ -41,7 +42,7 @@ from .latency import MeasuredLatency
 from .methods import as_recipe, implied_target, one_target, seeing
 from .refine import check_refine, originals, refined
 from .runfolder import RunFolder
-from .trial import MeasuredTrial
+from .trial import MeasuredTrial, unproven
 
 
 class Pruner:
@@ -196,6 +197,7 @@ class DecisionMaker:
         self.kept: dict[str, int] = {}
         self.sizes: dict[str, int] = {}
         self._dense_cost: float | None = None
+        self._cuts: list[Keep] = []
         check_refine(recipe, subject, task)
         if isinstance(subject, nn.Module) and not recipe.structure.cuts:
             self._keeper = MaskKeeper(subject, mask_gradients=recipe.schedule is None or not recipe.schedule.regrows)
@@ -262,8 +264,10 @@ class DecisionMaker:
                 choice, facts = self._refined(left, space, choice, stats, None, None)
             self.subject, plan = structure.apply_(self.original, choice)
         self.plan += plan
-        self.keep = self._together(choice.keep)
-        self.kept |= choice.keep.counts | {n: r.count * r.group.lanes for n, r in choice.routes.items()}
+        self.keep = self._together(choice.keep, space)
+        if structure.cuts:
+            self._cuts.append(choice.keep)
+        self.kept |= counts(space, choice.keep) | {n: r.count * r.group.lanes for n, r in choice.routes.items()}
         if self._keeper is not None:
             self._keeper.refresh()
         what = {"step": step, "kind": move.kind.value, "target": move.sparsity, "sparsity": self.sparsity}
@@ -313,11 +317,9 @@ class DecisionMaker:
         last = move.sparsity >= self.target.sparsity
         return Wanted(name, (1 - move.sparsity) * self._dense_cost, self._dense_cost, last)
 
-    def _together(self, keep: Keep) -> Keep:
+    def _together(self, keep: Keep, space: Space) -> Keep:
         """What stays of the units that there were at first."""
-        if self.keep is None:
-            return keep
-        found = dict(self.keep.masks)
+        found = {} if self.keep is None else dict(self.keep.masks)
         for name, mask in keep.masks.items():
             known = found.get(name)
             if self.recipe.structure.cuts and known is not None and int(known.sum()) == mask.numel():
@@ -325,12 +327,17 @@ class DecisionMaker:
                 whole[known.reshape(-1).nonzero().flatten()] = mask.reshape(-1).to(whole.device)
                 mask = whole.reshape(known.shape)
             found[name] = mask
+        for group in (g for g in space if g.lanes_of in found and g.name in found):
+            own, lanes = found[group.name], found[group.lanes_of]
+            if own.dim() == 2 and lanes.shape == own.shape[:1]:  # with a head go all of its features
+                found[group.name] = own & lanes[:, None].to(own.device)
         return Keep(found)
 
     def cut_(self, dense: nn.Module) -> nn.Module:
-        """Another copy of the dense subject, cut as this one was, in place."""
-        assert self.keep is not None
-        twin, _ = self.recipe.structure.apply_(dense, Choice(self.keep))
+        """Another copy of the dense subject, cut as this one was, in place: move by move, as units were then."""
+        twin: Any = dense
+        for keep in self._cuts:
+            twin, _ = unproven(self.recipe.structure).apply_(twin, Choice(keep))
         assert isinstance(twin, nn.Module)
         Plan(tuple(a for a in self.plan.actions if isinstance(a, AddBias))).replay_(twin)  # as zeros
         return twin
@@ -339,7 +346,8 @@ class DecisionMaker:
         """What another process needs to go on, beside the subject's own tensors."""
         keep = None if self.keep is None else dict(self.keep.masks)
         counts = {"kept": dict(self.kept), "sizes": dict(self.sizes), "cost": self._dense_cost}
-        return {"keep": keep, "plan": self.plan.to_json(), "history": list(self.history), **counts}
+        cuts = [dict(keep.masks) for keep in self._cuts]
+        return {"keep": keep, "plan": self.plan.to_json(), "history": list(self.history), "cuts": cuts, **counts}
 
     def restore_(self, state: Mapping[str, Any]) -> None:
         """Take up where another process stopped: the same shapes and masks, whose values the state dict brings."""
@@ -348,6 +356,8 @@ class DecisionMaker:
         self.history[:] = state["history"]
         self.kept, self.sizes = dict(state["kept"]), dict(state["sizes"])
         self._dense_cost = state["cost"]
+        first = [] if self.keep is None or not self.recipe.structure.cuts else [state["keep"]]
+        self._cuts = [Keep(masks) for masks in state.get("cuts", first)]
         if isinstance(self.subject, nn.Module):
             self.plan.replay_(self.subject)
         if self._keeper is not None:

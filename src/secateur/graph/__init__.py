@@ -9,16 +9,18 @@ from .layers import LayerUnits, layers_of
 from .masked import masked_outputs
 from .norms import NormForm, norm_form
 from .prenorm import PreNorm, Step, SumBlock, is_linear, prenorm_of, refused
-from .proof import otherwise, proven_cut_
+from .proof import otherwise, proven_cut_, same_function
 from .removal import Removal, products, removal
 from .residual import Unit
 from .shorten import shorten_
 from .slots import pinned, tracks_of
+from .strands import Across, Strands, strands_of
 from .subject import check_subject
 from .surgery import Cut, Surgery, cut_, follow, follow_, forget
 from .tied import names_by_tensor
 
 __all__ = [
+    "Across",
     "Coupling",
     "Cut",
     "Family",
@@ -27,6 +29,7 @@ __all__ = [
     "PreNorm",
     "Removal",
     "Step",
+    "Strands",
     "SumBlock",
     "Surgery",
     "Tag",
@@ -52,6 +55,8 @@ __all__ = [
     "proven_cut_",
     "refused",
     "removal",
+    "same_function",
     "shorten_",
+    "strands_of",
     "tracks_of",
 ]

@@ -4,10 +4,11 @@ Two passes of the dense model and two of the smaller one, on different inputs. I
 makes or carries a removed position is overwritten with large random numbers (the garbage test): it must change nothing.
 """
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,11 +53,7 @@ def proven_cut_(model: nn.Module, calls: tuple[Call, Call], coupling: Coupling, 
             return surgery
         surgery.undo_(model)
     if gap is None:
-        raise SubjectError(
-            f"the cut cannot be proven: {strange}",
-            where=type(model).__name__,
-            mend="prune with verify=False if you trust it, or make the model do the same operations every time",
-        ) from strange
+        raise _not_provable(model, strange) from strange
     raise NumericsError(
         f"the smaller model differs from the dense one without the removed units: {gap}",
         where=f"{type(model).__name__}; it is as it was",
@@ -99,6 +96,44 @@ def _compared_(
         if gap is not None:
             return surgery, gap
     return surgery, None
+
+
+@contextmanager
+def same_function(model: nn.Module, call: Call, coupling: Coupling) -> Iterator[None]:
+    """What is done to a model meanwhile must not change what it computes.
+
+    Raises:
+        SubjectError: the model does not do the same operations twice.
+        NumericsError: it does change it.
+    """
+    nothing = np.zeros(coupling.flow.algebra.size, bool)
+    try:
+        wanted, decisions = masked_decisions(model, call, coupling, nothing)
+    except Astray as strange:
+        raise _not_provable(model, strange) from strange
+    yield
+    gap: str | None = None
+    for told in (False, True):  # round-off turns a decision that is nearly a tie
+        pass_ = Told(model, coupling.graph, decisions)
+        with still(model, as_recorded=False), pass_.open() if told else nullcontext():
+            found = list(tensors_in(call(model)))
+        ours, theirs = collected(decisions, pass_.read)
+        gap = difference(wanted + ours, found + theirs, coupling.graph.coarsest)
+        if gap is None:
+            return
+    raise NumericsError(
+        f"the model with its units in another order computes something else: {gap}",
+        where=f"{type(model).__name__}; it is as it was",
+        mend='structure=Channels(lock="index"); this is a defect: please report it',
+    )
+
+
+def _not_provable(model: nn.Module, strange: Astray | None) -> SubjectError:
+    return SubjectError(
+        f"the cut cannot be proven: {strange}",
+        where=type(model).__name__,
+        mend="prune with verify=False if you trust it, or make the model do the same operations every time",
+    )
 
 
 def difference(wanted: list[Tensor], found: list[Tensor], coarsest: float = 0.0) -> str | None:

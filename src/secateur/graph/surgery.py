@@ -1,7 +1,7 @@
 """Cuts a model: every tensor by index, every size that Python keeps, and what optimizers remember."""
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -24,11 +24,16 @@ _Changes = dict[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """One tensor of a cut: what it was, what it is, and which positions stayed in which dimension."""
+    """One tensor of a cut: what it was, what it is, and which positions stayed in which dimension.
+
+    Attributes:
+        turned: what was done to it before that, which its moments do not know of yet.
+    """
 
     old: Tensor
     new: Tensor
     kept: Mapping[int, Tensor]
+    turned: Callable[[Tensor], Tensor] | None = None
 
 
 def sliced(tensor: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
@@ -143,7 +148,7 @@ def forget(tensors: Iterable[Tensor], model: nn.Module) -> None:
 def follow(cuts: Iterable[Cut]) -> None:
     """Let every optimizer that holds one of these tensors go on with what it became, at its next step."""
     for cut in cuts:
-        _CUTS[cut.old] = (cut.new, tuple(cut.old.shape), dict(cut.kept))
+        _CUTS[cut.old] = (cut.new, tuple(cut.old.shape), dict(cut.kept), cut.turned)
     _hook()
 
 
@@ -155,10 +160,10 @@ def follow_(optimizer: torch.optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         for place, parameter in enumerate(group["params"]):
             while (known := _CUTS.get(parameter)) is not None:  # type: ignore[no-untyped-call]
-                new, shape, kept = known
+                new, shape, kept, turned = known
                 state = optimizer.state.pop(parameter, None)
                 if state is not None:
-                    optimizer.state[new] = {key: _sliced(value, shape, kept) for key, value in state.items()}
+                    optimizer.state[new] = {key: _sliced(value, shape, kept, turned) for key, value in state.items()}
                 group["params"][place] = parameter = new
     _drop_gone_(optimizer)
 
@@ -177,10 +182,12 @@ def _drop_gone_(optimizer: torch.optim.Optimizer) -> None:
         group["params"][:] = [p for p in group["params"] if id(p) not in left]
 
 
-def _sliced(value: Any, shape: tuple[int, ...], kept: Mapping[int, Tensor]) -> Any:
+def _sliced(
+    value: Any, shape: tuple[int, ...], kept: Mapping[int, Tensor], turned: Callable[[Tensor], Tensor] | None
+) -> Any:
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
         return value
-    return sliced(value, kept)
+    return sliced(value if turned is None else turned(value), kept)
 
 
 @cache

@@ -1,10 +1,13 @@
 """New random weights at the sizes that there are, by every module's own initialiser; nothing old is left."""
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
 from secateur.core import Keep, Space
+from secateur.core.strands import as_units, reordered
 
 
 @torch.no_grad()
@@ -45,18 +48,26 @@ def cut_alike(tensors: dict[str, Tensor], space: Space, keep: Keep) -> dict[str,
         keep: what stays of it.
     """
     found = dict(tensors)
-    for (name, dim), stays in _positions(space, keep).items():
+    units: dict[str, Tensor] = {}
+    for group in (g for g in space if g.name in keep):
+        units[group.name], order = as_units(group.name, group.size, keep[group.name], group.strands)
+        for m in group.members:
+            if order is not None and m.group.name in found:
+                found[m.group.name] = reordered(found[m.group.name], m, order)
+    for (name, dim), stays in _positions(space, units).items():
         if name in found:
             found[name] = found[name].index_select(dim, stays.nonzero().flatten().to(found[name].device))
     return found
 
 
-def _positions(space: Space, keep: Keep) -> dict[tuple[str, int], Bool[Tensor, " positions"]]:
+def _positions(
+    space: Space, keep: Mapping[str, Bool[Tensor, " units"]]
+) -> dict[tuple[str, int], Bool[Tensor, " positions"]]:
     """What stays along each dimension of each tensor; a position goes with any of its units."""
     found: dict[tuple[str, int], Tensor] = {}
     for group in (g for g in space if g.name in keep):
-        gone = ~keep[group.name].flatten().cpu()
         for m in group.members:
-            stays = found.setdefault((m.group.name, m.dim), torch.ones(m.group.size, dtype=torch.bool))
-            stays[m.index.cpu()[gone].flatten()] = False
+            size, lanes = m.site.shape
+            stays = found.setdefault((m.group.name, m.dim), torch.ones(size, dtype=torch.bool))
+            stays[m.index.cpu()[~keep[group.name]].flatten() // lanes] = False
     return found

@@ -110,16 +110,16 @@ def _reads_directly(reader: Member, made: list[Member]) -> bool:
 
 def _move(m: Member, kept: Tensor, s: Tensor, missing: Tensor | None, new: Values) -> None:
     """Give every column of what is lost to the columns that stay, and its mean to the bias or to the norm behind."""
-    columns = new.of(m).movedim(m.dim, 0)
+    columns = m.site.tiles(new.of(m))
     index = m.index.to(columns.device)
-    old = columns[index]  # [units, positions, ...]
+    old = columns[index]  # [units, positions, elements]
     moved = columns.clone()
     moved[index[kept]] += torch.einsum("kd,d...->k...", s.to(columns), old)
     moved[index[~kept].flatten()] = 0
-    new[m.group.name] = moved.movedim(0, m.dim)
+    new[m.group.name] = m.site.untiled(moved)
     if missing is None or m.layer is None or m.dim != 1:
         return
-    shift = torch.einsum("d,dpo->o", missing.to(old), old.reshape(*old.shape[:3], -1).sum(3))
+    shift = torch.einsum("d,dpo->o", missing.to(old), old.reshape(*index.shape, len(m.tensor), -1).sum(3))
     if m.layer.bias is not None:
         bias = m.layer.bias
         new[bias.name] = new.named(bias.name, bias.tensor) + shift

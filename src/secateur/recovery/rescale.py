@@ -37,9 +37,8 @@ class RescaleKept(Recovery):
             for member in group.members:
                 if "producer" in member.roles and not member.is_bias:
                     old = values.get(member.group.name, member.tensor.detach())
-                    factor = old.new_ones(old.shape[member.dim])
+                    factor = old.new_ones(member.group.size)
                     # each filter by the score of its own old position; the official code takes that of its new one
                     factor[member.index.to(old.device)] += score[:, None].to(old)
-                    shape = [-1 if d == member.dim else 1 for d in range(old.dim())]
-                    values[member.group.name] = old * factor.reshape(shape)
+                    values[member.group.name] = old * member.along(factor)
         return values

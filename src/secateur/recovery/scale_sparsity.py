@@ -17,6 +17,7 @@ from torch import Tensor
 from secateur.core import Group, Keep, RecipeError, Space, Structure
 from secateur.core.folding import makers
 from secateur.core.scales import lengths, norm_scales
+from secateur.core.strands import as_units, in_order_of
 
 from .sparse_training import SparseTraining, along
 
@@ -46,6 +47,10 @@ class Rate(Protocol):
         """
         ...
 
+    def of(self, space: Space) -> Space:
+        """The space with the units that it knows."""
+        return space
+
 
 @dataclass(frozen=True)
 class Steady(Rate):
@@ -72,14 +77,18 @@ class Selected(Rate):
     def __call__(self, progress: float, group: Group, scales: Tensor, median: float) -> Tensor:
         if group.name not in self.keep:
             return torch.zeros_like(scales)
-        mask = self.keep[group.name].reshape(-1)
-        if mask.numel() != len(scales):
+        mask = self.keep[group.name]
+        if mask.numel() not in (group.size, group.size * group.strands):
             raise RecipeError(
                 f"the keep has {mask.numel()} units, and there are {len(scales)}",
                 where=f"Selected(keep), group {group.name!r}",
                 mend="use a keep of this very model",
             )
-        return (~mask).to(scales)
+        return (~as_units(group.name, group.size, mask, group.strands)[0]).to(scales)
+
+    def of(self, space: Space) -> Space:
+        """Units of those strands that go together in the keep."""
+        return in_order_of(space, self.keep)
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,7 @@ class ScaleSparsity(SparseTraining):
             )
 
     def pull_(self, space: Space, progress: float) -> None:
+        space = self.rate.of(space)
         scales = {g.name: _scales(g) for g in space}
         sections: dict[str, list[Tensor]] = {}
         for group in space:

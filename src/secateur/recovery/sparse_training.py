@@ -64,10 +64,8 @@ class _Pulling(Healing):
 
 def along(values: Float[Tensor, " units"], member: Member) -> Float[Tensor, "..."]:
     """One value per unit, laid along a member's tensor: a position has its unit's value, or 0 if it has no unit."""
-    weight, index = member.tensor, member.index
+    index = member.index
     each = values[:, None].expand(index.shape)
-    laid = values.new_zeros(weight.shape[member.dim])
+    laid = values.new_zeros(member.group.size)
     laid.index_add_(0, index.reshape(-1).to(values.device), each.reshape(-1))
-    shape = [1] * weight.dim()
-    shape[member.dim] = -1
-    return laid.reshape(shape)
+    return member.along(laid)

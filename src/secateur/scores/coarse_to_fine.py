@@ -84,5 +84,5 @@ def _read(m: Member) -> list[Float[Tensor, "dims neurons"]]:
 
 def _made(m: Member) -> list[Float[Tensor, "dims neurons"]]:
     """|W|^T of a maker, one matrix for each of a unit's rows: a fused gate and up give two."""
-    rows = m.group.weight.double().abs()
+    rows = m.site.tiles(m.tensor.detach()).double().abs()
     return [rows[mine].T for mine in m.index.to(rows.device).T]

@@ -1,12 +1,13 @@
 """Coupled units: channels, heads, hidden units, widths. They are cut: the model becomes smaller and runs faster."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from math import lcm
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from secateur.core import (
@@ -22,7 +23,20 @@ from secateur.core import (
     SubjectError,
 )
 from secateur.core.layers import Layer
-from secateur.graph import Coupling, Family, couple, cut_, follow, otherwise, proven_cut_
+from secateur.core.strands import as_units, rearranged, turning
+from secateur.graph import (
+    Across,
+    Coupling,
+    Family,
+    Strands,
+    couple,
+    cut_,
+    follow,
+    otherwise,
+    proven_cut_,
+    same_function,
+    strands_of,
+)
 
 from .ends import whole_blocks
 from .sections import section_of, sections_of
@@ -45,11 +59,13 @@ class Channels(Structure):
         multiple: of which the number that stays is a multiple, where the group is large enough.
         verify: whether every cut is proven on the example before it counts; one that is not is undone.
         streams: whether units may go that are written to again after they were read, as in residual streams.
+        lock: what must be alike in the groups of a grouped convolution, the heads of an attention, the queries of one
+            key: "count", how many units each loses, whichever they are; "index", which ones, by their place.
         ends: how many blocks stay whole at the beginning and at the end of each run of blocks: whole numbers, or
             shares of the run, rounded half up (0.125 of 32 blocks are 4, of 8 blocks 1).
 
     Raises:
-        RecipeError: an unknown kind; nothing would have to stay; ends that are neither counts nor shares.
+        RecipeError: an unknown kind or lock; nothing would have to stay; ends that are neither counts nor shares.
     """
 
     include: Patterns = ("*",)
@@ -59,6 +75,7 @@ class Channels(Structure):
     multiple: int = 1
     verify: bool = True
     streams: bool = True
+    lock: Literal["count", "index"] = "count"
     ends: tuple[int | float, int | float] = (0, 0)
 
     def __post_init__(self) -> None:
@@ -67,6 +84,8 @@ class Channels(Structure):
             raise RecipeError(f"there is no kind {unknown[0]!r}", where="Channels(kinds=...)", mend=", ".join(KINDS))
         if self.floor < 1 or self.multiple < 1:
             raise RecipeError("a group must keep a unit", where="Channels(floor, multiple)", mend="1 or more")
+        if self.lock not in ("count", "index"):
+            raise RecipeError(f"there is no lock {self.lock!r}", where="Channels(lock=...)", mend="count, or index")
         if any(not end >= 0 or (isinstance(end, float) and end >= 1) for end in self.ends):
             what, mend = f"ends is {tuple(self.ends)}", "counts of blocks, or shares in [0, 1) such as 0.125"
             raise RecipeError(what, where="Channels(ends=...)", mend=mend)
@@ -94,21 +113,29 @@ class Channels(Structure):
         named = dict((*subject.named_parameters(), *subject.named_buffers()))
         layers = surroundings_of(coupling.flow, named)
         sections = sections_of(subject, coupling.flow)
+        strands = strands_of(coupling) if self.lock == "count" else {}
         shared = {m.name for f in coupling.families if f.kind == "kv-groups" and f.size > 1 for m in f.members}
         whole = whole_blocks(subject, self.ends)
         left = {f.name: why for f in coupling.families if (why := self._left_out(f, shared, whole))}
         offered = [f for f in coupling.families if f.name not in left]
-        groups = [_group(f, named, layers, section_of(f, sections), self) for f in offered]
+        groups = []
+        for family in offered:
+            mine = strands.get(family.name)
+            members = _members(family, mine, named, layers)
+            if any(m.layer is not None and m.site.shape[1] > 1 and "producer" in m.roles for m in members):
+                # the bias of a transposed convolution lies group after group, its weight does not: nobody is told both
+                mine, members = None, _members(family, None, named, layers)
+            groups.append(_group(family, members, section_of(family, sections), mine, self))
         params = sum(p.numel() for p in subject.parameters())
         size = sum(p.numel() * p.element_size() for p in subject.parameters())
         parameters = {n for n, _ in subject.named_parameters()}
 
         def remaining(keep: Mapping[str, Tensor], total: float, weigh: Callable[[str], int]) -> float:
-            gone = coupling.gone(keep)
+            gone = coupling.gone(_units(coupling, keep))
             return total - sum(weigh(n) * c for n, c in coupling.lost(gone).items() if n in parameters)
 
         totals = {
-            "macs": lambda keep: float(coupling.macs(coupling.gone(keep))),
+            "macs": lambda keep: float(coupling.macs(coupling.gone(_units(coupling, keep)))),
             "params": lambda keep: remaining(keep, params, lambda _: 1),
             "bytes": lambda keep: remaining(keep, size, lambda n: named[n].element_size()),
         }
@@ -118,20 +145,31 @@ class Channels(Structure):
         """Cut the units out, in place; optimizers that hold the parameters follow at their next step.
 
         New values are written before the cut, which is then proven against the model that has them. A value for the
-        bias of a layer that has none gives it one.
+        bias of a layer that has none gives it one. Where strands of a unit stay and others go, the tensors are put in
+        an order in which whole units go; that changes nothing that the model computes, which is proven as well.
+
+        Raises:
+            SubjectError: a keep does not fit; the model cannot be cut so.
+            NumericsError: the smaller model computes something else; it is as it was.
         """
         sight = sight_of(self, subject)
-        if not sight.of(subject).gone(choice.keep.masks).any():
+        masks = choice.keep.masks
+        if all(bool(masks[f.name].all()) for f in sight.of(subject).families if f.name in masks):
             return subject, Plan()
-        real = not any(p.is_meta for p in subject.parameters())
-        with with_biases(subject, choice.values) as added, written(subject, choice.values):
+        prove = self.verify and not any(p.is_meta for p in subject.parameters())
+        with ExitStack() as until_proven:
+            added = until_proven.enter_context(with_biases(subject, choice.values))
+            until_proven.enter_context(written(subject, choice.values))
             coupling: Coupling = sight.of(subject)  # again, if biases were added
-            gone = coupling.gone(choice.keep.masks)
-            if self.verify and real:
+            keep, turns = _turned(subject, coupling, masks)
+            with same_function(subject, sight.call, coupling) if prove and turns else nullcontext():
+                until_proven.enter_context(rearranged(turns))
+            gone = coupling.gone(keep)
+            if prove:
                 surgery = proven_cut_(subject, (sight.call, otherwise(sight.call)), coupling, gone)
             else:
                 surgery = cut_(subject, sight.call, coupling, gone)
-        follow(surgery.cuts)
+        follow(replace(cut, turned=turning(cut.old, turns)) for cut in surgery.cuts)
         return subject, Plan(added) + surgery.plan
 
     def _left_out(self, family: Family, shared: set[str], whole: Mapping[str, str]) -> str:
@@ -151,6 +189,50 @@ class Channels(Structure):
         if any(fnmatch(name, p) for name in names for p in self.exclude):
             return False
         return any(fnmatch(name, p) for name in names for p in self.include)
+
+
+def _units(coupling: Coupling, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keeps of strands as keeps of units, in whichever order of strands they are that."""
+    sizes = {f.name: f.size for f in coupling.families}
+    return {name: as_units(name, sizes[name], mask)[0] for name, mask in masks.items() if name in sizes}
+
+
+def _turned(
+    subject: nn.Module, coupling: Coupling, masks: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[tuple[Group, Tensor]]]:
+    """A keep of whole units, and the groups whose strands have to be put in another order for that.
+
+    Raises:
+        SubjectError: a keep does not fit.
+    """
+    keep, turns = dict(masks), []
+    laned = [f for f in coupling.families if f.name in masks and masks[f.name].numel() != f.size]
+    strands = strands_of(coupling) if laned else {}
+    named = dict((*subject.named_parameters(), *subject.named_buffers()))
+    for family in laned:
+        mine = strands.get(family.name)
+        keep[family.name], order = as_units(
+            family.name, family.size, masks[family.name], 1 if mine is None else mine.count
+        )
+        if mine is None or order is None:
+            continue
+        _check_lanes(family, mine, masks)
+        if (order != torch.arange(family.size)).any():
+            turns.append((_group(family, _members(family, mine, named, {}), "", mine, Channels()), order))
+    return keep, turns
+
+
+def _check_lanes(family: Family, strands: Strands, masks: Mapping[str, Tensor]) -> None:
+    """Raise `SubjectError` where a lane loses all, and what it lies in stays."""
+    empty = ~masks[family.name].reshape(strands.count, -1).any(1)
+    of = masks.get(strands.of)
+    stays = torch.ones(strands.count, dtype=torch.bool) if of is None or of.numel() != strands.count else of.reshape(-1)
+    if (empty.cpu() & stays.cpu()).any():
+        raise SubjectError(
+            f"nothing would stay of lane {int((empty.cpu() & stays.cpu()).nonzero()[0])}, and that stays",
+            where=f"group {family.name!r}",
+            mend=f"keep as many in each lane, or remove units of {strands.of!r}",
+        )
 
 
 @contextmanager
@@ -205,27 +287,14 @@ def _is_stream(family: Family) -> bool:
 
 
 def _group(
-    family: Family, named: Mapping[str, Tensor], layers: Mapping[str, Layer], section: str, structure: Channels
+    family: Family, members: tuple[Member, ...], section: str, strands: Strands | None, structure: Channels
 ) -> Group:
-    members = tuple(
-        Member(
-            _rows(m.name, named[m.name], m.dim),
-            m.dim,
-            m.index,
-            frozenset(r.value for r in m.roles),
-            layers.get(m.name),
-        )
-        for m in family.members
-        if m.name in named
-    )
     costs = {"params": 0.0, "bytes": 0.0}
     for m in members:
-        assert m.group.site is not None
-        tensor = m.group.site.tensor
-        if isinstance(tensor, nn.Parameter):
-            elements = m.index.shape[1] * tensor.numel() / tensor.shape[m.dim]
+        if m.is_parameter:
+            elements = m.index.shape[1] * m.tensor.numel() / m.group.size
             costs["params"] += elements
-            costs["bytes"] += elements * tensor.element_size()
+            costs["bytes"] += elements * m.tensor.element_size()
     multiple = lcm(structure.multiple if family.size >= structure.multiple else 1, family.multiple)
     whole = family.size % multiple
     least = max(structure.floor, family.floor)
@@ -237,13 +306,34 @@ def _group(
         costs=costs,
         members=members,
         kind=family.kind,
+        strands=1 if strands is None else strands.count,
+        lanes_of="" if strands is None else strands.of,
         section=section,
     )
 
 
-def _rows(name: str, tensor: Tensor, dim: int) -> Group:
-    """The positions along one dimension of a tensor, as rows."""
-    axes = (dim, *(d for d in range(tensor.dim()) if d != dim))
+def _members(
+    family: Family, strands: Strands | None, named: Mapping[str, Tensor], layers: Mapping[str, Layer]
+) -> tuple[Member, ...]:
+    """Where the units of a family lie, as scores and recoveries see it; with strands, lane after lane."""
+    places = strands.places if strands is not None else (None,) * len(family.members)
+    return tuple(
+        Member(
+            _rows(m.name, named[m.name], m.dim, place.across if place is not None else None),
+            m.dim,
+            m.index if place is None else place.flat,
+            frozenset(r.value for r in m.roles),
+            layers.get(m.name),
+        )
+        for m, place in zip(family.members, places, strict=True)
+        if m.name in named
+    )
+
+
+def _rows(name: str, tensor: Tensor, dim: int, across: Across | None = None) -> Group:
+    """The positions along one dimension of a tensor, as rows; across another, each row has a unit for each lane."""
+    first = (dim,) if across is None else (dim, across.dim)
+    axes = (*first, *(d for d in range(tensor.dim()) if d not in first))
     width = tensor.numel() // max(tensor.shape[dim], 1)
-    site = Site(name, tensor, axes, 1, (1, width))
+    site = Site(name, tensor, axes, 1, (1, width if across is None else width // len(across.runs)))
     return Group(name, site.shape, site=site, kind="slices")
