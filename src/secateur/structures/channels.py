@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from math import lcm
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,7 @@ class Channels(Structure):
     multiple: int = 1
     verify: bool = True
     streams: bool = True
-    lock: Literal["count", "index"] = "count"
+    lock: str = "count"
     ends: tuple[int | float, int | float] = (0, 0)
 
     def __post_init__(self) -> None:
