@@ -3,10 +3,12 @@
 ResNet-50 at 224 x 224 and a Llama shape of 60 million parameters on 128 tokens, with random weights: which units go
 does not matter for time, only how many of which layer. Three cuts of each: by magnitude as it comes, the same in
 multiples of 16 units, and with the measured latency itself as the target. Figures are ratios of processor time, cut
-over dense, from interleaved pairs on one thread.
+over dense, from interleaved pairs on one thread. What FILE holds of other models, cuts and batches stays there, so that
+a long run may be made in pieces.
 """
 
 import copy
+import json
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -102,13 +104,15 @@ def main() -> None:
     options.add_argument("--models", nargs="+", default=list(MODELS))
     options.add_argument("--cuts", nargs="+", default=list(CUTS))
     given = options.parse_args()
-    figures = {
-        name: {
-            cut: forked(lambda n=name, c=cut: measured(n, c, given.batches, given.pairs), 1800) for cut in given.cuts
-        }
-        for name in given.models
-    }
-    tell("latency", figures, given.json)
+    stored = given.json is not None and given.json.exists()
+    figures: dict[str, Any] = json.loads(given.json.read_text())["figures"] if stored else {}
+    for name in given.models:
+        for cut in given.cuts:
+            found = forked(lambda n=name, c=cut: measured(n, c, given.batches, given.pairs), 1800)
+            known = figures.setdefault(name, {}).get(cut, {})
+            known.pop("error", None)
+            figures[name][cut] = known | found
+            tell("latency", figures, given.json)  # what was measured stays, whatever becomes of the next one
 
 
 if __name__ == "__main__":
