@@ -44,6 +44,8 @@ def rows(name: str, figures: dict[str, Any]) -> list[tuple[str, str, str]]:
             return _accuracy_rows(figures["means"])
         case "latency":
             return _latency_rows(figures)
+        case "locks":
+            return _lock_rows(figures)
         case "oneshot":
             targets = {"wanda 50 %": "≤ 1.85", "sparsegpt 50 %": "≤ 2.8", "sparsegpt 2:4": "≤ 2.8"}
             return [
@@ -207,6 +209,19 @@ def _latency_rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
             if "error" in told:
                 found.append((f"latency, {name}, half by {cut}", told["error"], ""))
     return found
+
+
+def _lock_rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [
+        (
+            f"half of the queries of each key, {name}, {score}: perplexity",
+            f"{f[f'{score}, count']['mean']:.2f}, locked by index {f[f'{score}, index']['mean']:.2f}, "
+            f"dense {f['dense']['mean']:.2f}",
+            "",
+        )
+        for name, f in figures.items()
+        for score in dict.fromkeys(key.partition(",")[0] for key in f if "," in key)
+    ]
 
 
 def _peer(found: dict[str, Any]) -> str:
