@@ -1,7 +1,7 @@
 """Units locked by count against units locked by index: half of the query heads that share a key, on trained models.
 
-Two small language models of the sample data have two queries for each key; one of the two goes from every key. Locked by
-index it is the same one everywhere, locked by count each key loses the one that matters less. Perplexity is that of
+Two small language models of the sample data have two queries for each key; one of the two goes from every key. Locked
+by index it is the same one everywhere, locked by count each key loses the one that matters less. Perplexity is that of
 stories which nobody was calibrated on; scores that look at data see other stories with each seed. Nothing is trained.
 """
 

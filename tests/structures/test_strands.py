@@ -145,7 +145,7 @@ def test_it_is_saved_and_loaded(model, images, tmp_path):
 def test_a_keep_whose_groups_lose_unlike_numbers_is_refused_and_nothing_changes(model, images):
     before, stays = copy.deepcopy(model.state_dict()), drawn()
     stays[1, :] = torch.tensor([True, False, False, False])
-    with pytest.raises(SubjectError, match="its 4 lanes keep from 1 to 2 of their 4 units\n.*group 'stem'"):
+    with pytest.raises(SubjectError, match=r"its 4 lanes keep from 1 to 2 of their 4 units\n.*group 'stem'"):
         seeing(images).apply_(model, Choice(Keep({"stem": stays})))
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 

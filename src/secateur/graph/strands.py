@@ -81,12 +81,13 @@ def strands_of(coupling: Coupling) -> dict[str, Strands]:
     known = _Known(coupling)
     found = {}
     for number, family in enumerate(coupling.families):
-        lanes = set(range(len(coupling.families))) - {number}
+        lanes: set[int] | None = None
         for dims in known.of(number):
+            lanes = known.families_in(dims) - {number} if lanes is None else lanes
             lanes = {lane for lane in lanes if known.told(dims, number, lane) is not None}
             if not lanes:
                 break
-        lanes = {lane for lane in lanes if not known.mixes(number, lane)}
+        lanes = {lane for lane in lanes or () if not known.mixes(number, lane)}
         for lane in sorted(lanes, key=lambda k: -coupling.families[k].size):
             places = _places(known, number, lane)
             if places is not None:
@@ -129,6 +130,10 @@ class _Known:
     def of(self, number: int) -> Iterator[Sequence[Dim]]:
         """The dimensions of every value in which a family lies, parameters first."""
         return (dims for dims in chain(self._sites, self._made) if any(number in self.held(d) for d in dims))
+
+    def families_in(self, dims: Sequence[Dim]) -> set[int]:
+        """The families that lie in any of these dimensions."""
+        return set().union(*(self.held(d) for d in dims)) - {-1}
 
     def mixes(self, number: int, lane: int) -> bool:
         """Whether an operation runs over lanes in which units of the family lie side by side."""

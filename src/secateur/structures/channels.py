@@ -1,34 +1,18 @@
 """Coupled units: channels, heads, hidden units, widths. They are cut: the model becomes smaller and runs faster."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from math import lcm
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from secateur.core import (
-    AddBias,
-    Choice,
-    Group,
-    Member,
-    Plan,
-    RecipeError,
-    Site,
-    Space,
-    Structure,
-    SubjectError,
-)
-from secateur.core.layers import Layer
-from secateur.core.strands import as_units, rearranged, turning
+from secateur.core import Choice, Plan, RecipeError, Space, Structure
+from secateur.core.strands import rearranged, turning
 from secateur.graph import (
-    Across,
     Coupling,
     Family,
-    Strands,
     couple,
     cut_,
     follow,
@@ -39,9 +23,11 @@ from secateur.graph import (
 )
 
 from .ends import whole_blocks
+from .new_values import with_biases, written
 from .sections import section_of, sections_of
 from .sight import Call, Sight, on, sight_of
 from .surroundings import surroundings_of
+from .unit_groups import group_of, turned, units_of
 
 Patterns = tuple[str, ...]
 KINDS = ("channels", "hidden", "attention", "heads", "kv-groups", "head-dims", "groups", "experts")
@@ -118,24 +104,21 @@ class Channels(Structure):
         whole = whole_blocks(subject, self.ends)
         left = {f.name: why for f in coupling.families if (why := self._left_out(f, shared, whole))}
         offered = [f for f in coupling.families if f.name not in left]
-        groups = []
-        for family in offered:
-            mine = strands.get(family.name)
-            members = _members(family, mine, named, layers)
-            if any(m.layer is not None and m.site.shape[1] > 1 and "producer" in m.roles for m in members):
-                # the bias of a transposed convolution lies group after group, its weight does not: nobody is told both
-                mine, members = None, _members(family, None, named, layers)
-            groups.append(_group(family, members, section_of(family, sections), mine, self))
+        settings = {"floor": self.floor, "multiple": self.multiple}
+        groups = [
+            group_of(f, strands.get(f.name), named, layers, section=section_of(f, sections), **settings)
+            for f in offered
+        ]
         params = sum(p.numel() for p in subject.parameters())
         size = sum(p.numel() * p.element_size() for p in subject.parameters())
         parameters = {n for n, _ in subject.named_parameters()}
 
         def remaining(keep: Mapping[str, Tensor], total: float, weigh: Callable[[str], int]) -> float:
-            gone = coupling.gone(_units(coupling, keep))
+            gone = coupling.gone(units_of(coupling, keep))
             return total - sum(weigh(n) * c for n, c in coupling.lost(gone).items() if n in parameters)
 
         totals = {
-            "macs": lambda keep: float(coupling.macs(coupling.gone(_units(coupling, keep)))),
+            "macs": lambda keep: float(coupling.macs(coupling.gone(units_of(coupling, keep)))),
             "params": lambda keep: remaining(keep, params, lambda _: 1),
             "bytes": lambda keep: remaining(keep, size, lambda n: named[n].element_size()),
         }
@@ -161,7 +144,7 @@ class Channels(Structure):
             added = until_proven.enter_context(with_biases(subject, choice.values))
             until_proven.enter_context(written(subject, choice.values))
             coupling: Coupling = sight.of(subject)  # again, if biases were added
-            keep, turns = _turned(subject, coupling, masks)
+            keep, turns = turned(subject, coupling, masks)
             with same_function(subject, sight.call, coupling) if prove and turns else nullcontext():
                 until_proven.enter_context(rearranged(turns))
             gone = coupling.gone(keep)
@@ -191,149 +174,8 @@ class Channels(Structure):
         return any(fnmatch(name, p) for name in names for p in self.include)
 
 
-def _units(coupling: Coupling, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keeps of strands as keeps of units, in whichever order of strands they are that."""
-    sizes = {f.name: f.size for f in coupling.families}
-    return {name: as_units(name, sizes[name], mask)[0] for name, mask in masks.items() if name in sizes}
-
-
-def _turned(
-    subject: nn.Module, coupling: Coupling, masks: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], list[tuple[Group, Tensor]]]:
-    """A keep of whole units, and the groups whose strands have to be put in another order for that.
-
-    Raises:
-        SubjectError: a keep does not fit.
-    """
-    keep, turns = dict(masks), []
-    laned = [f for f in coupling.families if f.name in masks and masks[f.name].numel() != f.size]
-    strands = strands_of(coupling) if laned else {}
-    named = dict((*subject.named_parameters(), *subject.named_buffers()))
-    for family in laned:
-        mine = strands.get(family.name)
-        keep[family.name], order = as_units(
-            family.name, family.size, masks[family.name], 1 if mine is None else mine.count
-        )
-        if mine is None or order is None:
-            continue
-        _check_lanes(family, mine, masks)
-        if (order != torch.arange(family.size)).any():
-            turns.append((_group(family, _members(family, mine, named, {}), "", mine, Channels()), order))
-    return keep, turns
-
-
-def _check_lanes(family: Family, strands: Strands, masks: Mapping[str, Tensor]) -> None:
-    """Raise `SubjectError` where a lane loses all, and what it lies in stays."""
-    empty = ~masks[family.name].reshape(strands.count, -1).any(1)
-    of = masks.get(strands.of)
-    stays = torch.ones(strands.count, dtype=torch.bool) if of is None or of.numel() != strands.count else of.reshape(-1)
-    if (empty.cpu() & stays.cpu()).any():
-        raise SubjectError(
-            f"nothing would stay of lane {int((empty.cpu() & stays.cpu()).nonzero()[0])}, and that stays",
-            where=f"group {family.name!r}",
-            mend=f"keep as many in each lane, or remove units of {strands.of!r}",
-        )
-
-
-@contextmanager
-def with_biases(subject: nn.Module, values: Mapping[str, Tensor]) -> Iterator[tuple[AddBias, ...]]:
-    """Biases for the layers that values name one of and have none; they go again where what follows fails.
-
-    Raises:
-        SubjectError: a value names what is no tensor of the subject and can be no bias of a layer.
-    """
-    known = {n for n, _ in (*subject.named_parameters(remove_duplicate=False), *subject.named_buffers())}
-    added = tuple(AddBias(name) for name in values if name not in known)
-    done: list[AddBias] = []
-    try:
-        for action in added:
-            try:
-                action.replay_(subject)
-            except AttributeError as error:
-                raise SubjectError(
-                    f"a repair gave a value for {action.tensor!r}, and there is no such tensor: {error}",
-                    where=type(subject).__name__,
-                    mend="leave the layer out with exclude=[...], or prune with recovery='none'",
-                ) from error
-            done.append(action)
-        yield added
-    except BaseException:
-        for action in done:
-            action.undo_(subject)
-        raise
-
-
-@contextmanager
-def written(subject: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
-    """New values in the subject's tensors, in place; the old ones come back where what follows fails."""
-    named = dict((*subject.named_parameters(remove_duplicate=False), *subject.named_buffers(remove_duplicate=False)))
-    tensors = {name: named[name].detach() for name in values}
-    before = {name: tensor.clone() for name, tensor in tensors.items()}
-    for name, tensor in tensors.items():
-        tensor.copy_(values[name])
-    try:
-        yield
-    except BaseException:
-        for name, tensor in tensors.items():
-            tensor.copy_(before[name])
-        raise
-
-
 def _is_stream(family: Family) -> bool:
     """Whether anything makes its units after something has read them; members come in the order of the pass."""
     roles = [{r.value for r in m.roles} for m in family.members]
     read = next((i for i, r in enumerate(roles) if r == {"consumer"}), len(roles))
     return any("producer" in r for r in roles[read:])
-
-
-def _group(
-    family: Family, members: tuple[Member, ...], section: str, strands: Strands | None, structure: Channels
-) -> Group:
-    costs = {"params": 0.0, "bytes": 0.0}
-    for m in members:
-        if m.is_parameter:
-            elements = m.index.shape[1] * m.tensor.numel() / m.group.size
-            costs["params"] += elements
-            costs["bytes"] += elements * m.tensor.element_size()
-    multiple = lcm(structure.multiple if family.size >= structure.multiple else 1, family.multiple)
-    whole = family.size % multiple
-    least = max(structure.floor, family.floor)
-    return Group(
-        family.name,
-        (family.size,),
-        floor=min(least if whole else -(-least // multiple) * multiple, family.size),
-        multiple=1 if whole else multiple,
-        costs=costs,
-        members=members,
-        kind=family.kind,
-        strands=1 if strands is None else strands.count,
-        lanes_of="" if strands is None else strands.of,
-        section=section,
-    )
-
-
-def _members(
-    family: Family, strands: Strands | None, named: Mapping[str, Tensor], layers: Mapping[str, Layer]
-) -> tuple[Member, ...]:
-    """Where the units of a family lie, as scores and recoveries see it; with strands, lane after lane."""
-    places = strands.places if strands is not None else (None,) * len(family.members)
-    return tuple(
-        Member(
-            _rows(m.name, named[m.name], m.dim, place.across if place is not None else None),
-            m.dim,
-            m.index if place is None else place.flat,
-            frozenset(r.value for r in m.roles),
-            layers.get(m.name),
-        )
-        for m, place in zip(family.members, places, strict=True)
-        if m.name in named
-    )
-
-
-def _rows(name: str, tensor: Tensor, dim: int, across: Across | None = None) -> Group:
-    """The positions along one dimension of a tensor, as rows; across another, each row has a unit for each lane."""
-    first = (dim,) if across is None else (dim, across.dim)
-    axes = (*first, *(d for d in range(tensor.dim()) if d not in first))
-    width = tensor.numel() // max(tensor.shape[dim], 1)
-    site = Site(name, tensor, axes, 1, (1, width if across is None else width // len(across.runs)))
-    return Group(name, site.shape, site=site, kind="slices")

@@ -37,8 +37,9 @@ from secateur.graph import (
     tracks_of,
 )
 
-from .channels import Patterns, written
+from .channels import Patterns
 from .matrices import weight_matrices
+from .new_values import written
 from .sight import Call, Sight, on, sight_of
 
 KINDS = ("blocks", "sublayers")
