@@ -103,3 +103,12 @@ def test_names_with_brackets_are_printed_as_they_are(capsys):
     print_families("Model[2]", dataclasses.replace(told, families=(odd,)))
     printed = capsys.readouterr().out
     assert "[bold]conv" in printed and "Model[2]" in printed
+
+
+def test_units_that_each_group_loses_for_itself_are_told_with_their_lanes(capsys):
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 6, 1, groups=2), nn.Flatten(), nn.Linear(24, 3))
+    offered = found(model, "1,3,2,2")
+    assert [(f.name, f.units, f.lanes) for f in offered.families] == [("0/groups", 2, 1), ("0", 4, 2), ("2", 3, 2)]
+    print_families("grouped", offered)
+    told = capsys.readouterr().out
+    assert "4 in 2" in told and "each of B groups" in told

@@ -19,6 +19,7 @@ from secateur.graph import couple, cut_
 NAMES = [
     "transformers/llama",
     "transformers/phi3",
+    "transformers/gemma2",
     "transformers/gpt2",
     "transformers/mamba",
     "transformers/bert",

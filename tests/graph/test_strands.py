@@ -4,10 +4,14 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 from zoo import ZOO, coupled, distance, outputs
 
+from secateur.core import NumericsError
 from secateur.core.strands import rearranged
-from secateur.graph import strands_of
+from secateur.graph import couple, same_function, strands_of
+from secateur.graph.ir import Ref
+from secateur.graph.masked import Astray, _parallel
 from secateur.structures import Channels
 
 WITH_STRANDS = {
@@ -66,3 +70,65 @@ def test_heads_are_no_strands_of_features():
     """A score of a query and a key adds up the features of one head."""
     found = strands_of(coupled("gpt2")[1])
     assert {coupled("gpt2")[1][name].kind for name in found} == {"head-dims"}
+
+
+class Deciding(nn.Module):
+    """Grouped channels, of which the two positions with the largest sums are read."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.grouped, self.head = nn.Conv1d(3, 8, 1), nn.Conv1d(8, 8, 1, groups=2), nn.Linear(8, 2)
+
+    def forward(self, x):
+        hidden = self.grouped(self.stem(x)).relu()
+        best = hidden.sum(1).topk(2).indices
+        return self.head(hidden.gather(2, best[:, None].expand(-1, 8, -1)).mean(2))
+
+
+def test_what_changes_nothing_is_the_same_function():
+    torch.manual_seed(0)
+    model, x = Deciding().eval(), torch.randn(2, 3, 6)
+    coupling = couple(model, lambda m: m(x))
+    with same_function(model, lambda m: m(x), coupling), torch.no_grad():
+        model.stem.bias += 0
+
+
+def test_another_function_is_told():
+    torch.manual_seed(0)
+    model, x = Deciding().eval(), torch.randn(2, 3, 6)
+    coupling = couple(model, lambda m: m(x))
+    with (
+        pytest.raises(NumericsError, match="another order computes something else"),
+        same_function(model, lambda m: m(x), coupling),
+        torch.no_grad(),
+    ):
+        model.stem.bias += 1
+
+
+class Restless(Deciding):
+    """Does one operation more every time."""
+
+    times = 0
+
+    def forward(self, x):
+        Restless.times += 1
+        for _ in range(Restless.times):
+            x = x + 0
+        return super().forward(x)
+
+
+def test_a_model_that_does_other_operations_every_time_is_compared_by_its_outputs():
+    torch.manual_seed(0)
+    model, x = Restless().eval(), torch.randn(2, 3, 6)
+    coupling = couple(model, lambda m: m(x))
+    with same_function(model, lambda m: m(x), coupling):
+        pass
+    with pytest.raises(NumericsError), same_function(model, lambda m: m(x), coupling), torch.no_grad():
+        model.stem.bias += 1
+
+
+def test_sizes_of_another_length_are_left_as_the_pass_gives_them_and_tensors_are_not():
+    recorded = (Ref(0), [2, 3])
+    assert _parallel(recorded, ("x", [1, 2, 3]), lambda _, t: t) == ("x", [1, 2, 3])
+    with pytest.raises(Astray, match="took 2 arguments, and 1 were recorded"):
+        _parallel([Ref(0)], [torch.ones(1), torch.ones(1)], lambda _, t: t)

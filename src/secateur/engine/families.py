@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from secateur.core import RecipeError, device_of, to_device
-from secateur.graph import Coupling, Family, couple
+from secateur.graph import Coupling, Family, couple, strands_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,11 @@ class MemberRow:
 
 @dataclass(frozen=True)
 class FamilyRow:
-    """One family; `params` and `macs` are what the model loses with a single unit, its last."""
+    """One family; `params` and `macs` are what the model loses with a single unit, its last.
+
+    Attributes:
+        lanes: in how many parts of the model, such as groups of a convolution, as many units go, each part's own.
+    """
 
     name: str
     kind: str
@@ -31,6 +35,7 @@ class FamilyRow:
     tag: str
     params: int
     macs: int
+    lanes: int
     members: tuple[MemberRow, ...]
 
 
@@ -81,18 +86,19 @@ def families_of(model: nn.Module, example: Any, call: Callable[[nn.Module, Any],
     example = to_device(example, device_of(model))
     coupling = couple(model, lambda m: call(m, example))
     parameters = {name for name, _ in model.named_parameters()}
-    macs = coupling.macs()
+    macs, strands = coupling.macs(), strands_of(coupling)
+    lanes = {name: found.count for name, found in strands.items()}
     return Families(
         found_on=coupling.graph.rung,
         params=sum(p.numel() for p in model.parameters()),
         macs=macs,
-        families=tuple(_family(f, coupling, parameters, macs) for f in coupling.families),
+        families=tuple(_family(f, coupling, parameters, macs, lanes.get(f.name, 1)) for f in coupling.families),
         frozen=_frozen(coupling),
         unknown={op: tuple(dict.fromkeys(modules)) for op, modules in coupling.unknown.items()},
     )
 
 
-def _family(family: Family, coupling: Coupling, parameters: set[str], macs: int) -> FamilyRow:
+def _family(family: Family, coupling: Coupling, parameters: set[str], macs: int, lanes: int) -> FamilyRow:
     gone = np.zeros(coupling.flow.algebra.size, bool)
     gone[family.factors[-1]] = True
     members = tuple(
@@ -101,7 +107,7 @@ def _family(family: Family, coupling: Coupling, parameters: set[str], macs: int)
     )
     params = sum(count for name, count in coupling.lost(gone).items() if name in parameters)
     return FamilyRow(
-        family.name, family.kind, family.size, family.tag.value, params, macs - coupling.macs(gone), members
+        family.name, family.kind, family.size, family.tag.value, params, macs - coupling.macs(gone), lanes, members
     )
 
 

@@ -209,6 +209,10 @@ def _parallel(recorded: Any, given: Any, change: Callable[[int, Tensor], Tensor]
     if isinstance(recorded, Ref):  # a mask made for fake tensors may be left out for real ones
         return change(recorded.value, given) if isinstance(given, Tensor) else given
     if isinstance(recorded, tuple | list) and isinstance(given, tuple | list):
+        if len(recorded) != len(given):  # sizes of an expansion, in a pass that makes its masks otherwise
+            if any(True for _ in tensors_in(given)):
+                raise Astray(f"an operation took {len(given)} arguments, and {len(recorded)} were recorded")
+            return given
         made = [_parallel(r, g, change) for r, g in zip(recorded, given, strict=True)]
         return made if isinstance(given, list) else tuple(made)
     if isinstance(recorded, dict) and isinstance(given, dict):

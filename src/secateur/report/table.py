@@ -70,7 +70,8 @@ def print_families(name: str, found: Families) -> None:
     for f in found.families:
         params = f"{human(f.params)} ({f.params / max(found.params, 1):.2%})"
         macs = f"{human(f.macs)} ({f.macs / max(found.macs, 1):.2%})"
-        cells = (f.name, f.kind, str(f.units), f.tag, params, macs, _first_few(_places(f)))
+        units = str(f.units) if f.lanes == 1 else f"{f.units} in {f.lanes}"
+        cells = (f.name, f.kind, units, f.tag, params, macs, _first_few(_places(f)))
         table.add_row(*map(escape, cells))
     stays = Table(title="what stays")
     for column in ("positions", "why", "where: tensor, dimension"):
@@ -81,6 +82,8 @@ def print_families(name: str, found: Families) -> None:
     console.print(table)
     console.print(stays)
     lines = [f"{human(found.params)} parameters, {human(found.macs)} MACs; recorded on {found.found_on}"]
+    if any(f.lanes > 1 for f in found.families):
+        lines.append("A in B: each of B groups, heads or keys loses as many of its A, those that matter least in it")
     lines += [f"no rule for {op!r}, in {_first_few(where)}: it stays" for op, where in found.unknown.items()]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
