@@ -8,6 +8,8 @@ from torch import nn
 from secateur.core import Task, first_call, masks_of, samples_for
 from secateur.core.costs import Layer, layers
 
+_STEP = 16
+
 
 def measure(
     model: nn.Module, task: Task | None, example: Any | None, macs: Mapping[str, int | None] | None = None
@@ -19,8 +21,8 @@ def measure(
 
     Returns:
         Metrics by name; `params`, `nonzero`, `bytes` of the dense tensors, `storage` in several formats; with an
-        example also, for one sample, `macs` (executed by dense kernels) and `macs_nonzero` (those that multiply by a
-        weight that is not zero).
+        example also, for one sample, `macs` (executed by dense kernels), `macs_nonzero` (those that multiply by a
+        weight that is not zero) and `macs_in_steps` (with channels of convolutions rounded up to multiples of 16).
     """
     found: dict[str, Any] = {"metrics": task.evaluate(model) if task is not None else {}}
     rows = _rows(model, task, example, macs)
@@ -43,8 +45,28 @@ def _rows(
 
 
 def _multiplied(rows: Iterable[Layer]) -> dict[str, int]:
+    rows = list(rows)
     nonzero = sum(round((r.macs or 0) * r.nonzero / r.params) for r in rows if r.params)
-    return {"macs": sum(r.macs or 0 for r in rows), "macs_nonzero": nonzero}
+    steps = sum(in_steps(r) for r in rows)
+    return {"macs": sum(r.macs or 0 for r in rows), "macs_nonzero": nonzero, "macs_in_steps": steps}
+
+
+def in_steps(row: Layer) -> int:
+    """The MACs of a convolution whose channels are rounded up to multiples of 16, by which kernels advance.
+
+    Fewer inputs than that (pictures, the one channel of a depthwise filter) have kernels of their own and count as they
+    are, and so do all other layers.
+    """
+    macs = row.macs or 0
+    if len(row.shape) < 3 or "Conv" not in row.kind or "Transpose" in row.kind:
+        return macs
+    made, taken = row.shape[:2]
+    taken_share = _rounded_up(taken) / taken if taken >= _STEP else 1.0
+    return round(macs * taken_share * _rounded_up(made) / max(made, 1))
+
+
+def _rounded_up(channels: int) -> int:
+    return -(-channels // _STEP) * _STEP
 
 
 def sparsity_report(

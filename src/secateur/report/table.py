@@ -28,6 +28,8 @@ COLUMNS = (
     "train MACs",
 )
 _FEW = 4
+_NOTABLE = 0.03
+"""From this share of the MACs on it is told that they do not pay."""
 _COSTS = {"parameters": "params", "MACs": "macs", "bytes": "bytes", "latency ms": "latency_ms"}
 
 
@@ -226,7 +228,21 @@ def _what_went(before: Mapping[str, Any], after: Mapping[str, Any], sparsity: Ma
         if key in before and key in after:
             old, new = before[key], after[key]
             lines.append(f"{name:<10} {human(old)} -> {human(new)} ({new / max(old, 1e-12):.1%})")
+            lines += _does_not_pay(before, after) if key == "macs" else []
     return lines
+
+
+def _does_not_pay(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What convolutions cost, whose kernels advance by 16 channels; nothing where that is no more than is told."""
+    if not all(costs.get("macs") and "macs_in_steps" in costs for costs in (before, after)):
+        return []
+    told, real = after["macs"] / before["macs"], after["macs_in_steps"] / before["macs_in_steps"]
+    if real - told < _NOTABLE or after["macs"] == before["macs"]:
+        return []
+    return [
+        f"           in steps of 16 channels, as convolutions run, {real:.1%}: widths between do not pay;",
+        "           give --latency, or structure=Channels(multiple=16)",
+    ]
 
 
 def _by_reason(skipped: Mapping[str, str]) -> list[str]:
