@@ -176,3 +176,28 @@ def test_an_order_that_changes_the_function_is_taken_back(model, images, monkeyp
 def test_an_unknown_lock_is_refused():
     with pytest.raises(RecipeError, match="there is no lock 'rows'"):
         Channels(lock="rows")
+
+
+def by_hand(model, of):
+    """For each channel of each group, a number of its row of the stem and its columns of the grouped convolution."""
+    each = len(model.grouped.weight) // GROUPS
+    weight = model.grouped.weight.detach().double()
+    found = [
+        of(model.stem.weight.detach().double()[k * EACH + u], weight[k * each : (k + 1) * each, u])
+        for k in range(GROUPS)
+        for u in range(EACH)
+    ]
+    return torch.stack(found)
+
+
+def test_strands_are_scored_by_their_own_rows_and_columns(model, images):
+    group = core_strands.apart(seeing(images).find(model)["stem"])
+    score = sc.scores.Coupled(sc.scores.Magnitude(2), over="sum", normalize="none", roles=("producer", "consumer"))
+    wanted = by_hand(model, lambda row, columns: row.square().sum() + columns.square().sum())
+    torch.testing.assert_close(score(group, sc.core.Stats()).double(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_readers_of_strands_are_scored_by_their_own_columns(model, images):
+    group = core_strands.apart(seeing(images).find(model)["stem"])
+    wanted = by_hand(model, lambda _, columns: columns.flatten(1).norm(dim=0).sum())
+    torch.testing.assert_close(sc.scores.MagSP()(group, sc.core.Stats()), wanted)
