@@ -166,23 +166,17 @@ def mapped(tree: Any, leaf: Callable[[Any], Any]) -> Any:
     return leaf(tree)
 
 
-_LEAVES = (str, bytes, int, float, type(None))
-
-
 def tensors_in(tree: Any, depth: int = 6) -> Iterator[Tensor]:
     """Every tensor in nested containers, and in the attributes of objects such as a model's output or its cache."""
     if isinstance(tree, Tensor):
         yield tree
-    elif depth == 0 or isinstance(tree, _LEAVES):
+    elif depth == 0 or isinstance(tree, str | bytes | int | float | type(None)):
         return
     elif isinstance(tree, Mapping):
         for item in tree.values():
             yield from tensors_in(item, depth - 1)
     elif isinstance(tree, tuple | list | set):
         for item in tree:
-            if isinstance(item, Tensor):
-                yield item
-            elif not isinstance(item, _LEAVES):
-                yield from tensors_in(item, depth - 1)
+            yield from tensors_in(item, depth - 1)
     elif hasattr(tree, "__dict__") and not isinstance(tree, type | nn.Module):
         yield from tensors_in(vars(tree), depth - 1)

@@ -143,8 +143,7 @@ class MaskedPass(Tap):
         if stays is None or args[1].shape[1] != len(stays) or args[1].numel() >= args[0].numel():
             return None
         self._check_length(args[0], reads[0][1], stays)
-        shape = (1, -1, *(1,) * (args[1].dim() - 2))
-        return (args[0], args[1] * stays.to(args[1]).view(shape), *args[2:])
+        return (args[0], args[1].index_fill(1, (~stays).nonzero().flatten().to(args[1].device), 0), *args[2:])
 
     def _check_length(self, tensor: Tensor, dim: int, stays: Tensor) -> None:
         if tensor.shape[dim] != len(stays):
@@ -272,8 +271,8 @@ def _masked(
         with still(model), littered, masked.open(only_composites=masked.only_composites):
             found = list(tensors_in(call(model)))
             masked.finish()
-        if all(bool(t.isfinite().all()) for t in found if t.is_floating_point()):
-            break  # what is not finite is not nothing when it is multiplied by zero
+        if garbage is None or all(bool(t.isfinite().all()) for t in found):
+            break  # garbage that grew beyond all bounds is not nothing when it is multiplied by zero
     return found, masked.decisions
 
 
