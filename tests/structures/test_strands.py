@@ -136,6 +136,15 @@ def test_a_copy_is_cut_as_several_moves_cut_the_model(model, images):
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in twin.state_dict().items())
 
 
+def test_the_keep_of_a_result_cuts_another_copy_alike_where_groups_went_too(model, images):
+    dense = copy.deepcopy(model)
+    result = sc.prune(model, "magnitude", macs=0.4, structure="channels", example=images)
+    groups = result.keep["stem/groups"]
+    assert not groups.all() and not result.keep["stem"][~groups].any()
+    seeing(images).apply_(dense, Choice(result.keep))
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in dense.state_dict().items())
+
+
 def test_it_is_saved_and_loaded(model, images, tmp_path):
     sc.prune(model, "magnitude", macs=0.5, structure="channels", example=images).save(tmp_path / "small")
     loaded = sc.load(tmp_path / "small", factory=Grouped)

@@ -7,8 +7,7 @@ from torch import nn
 
 from secateur.core import Task, first_call, masks_of, samples_for
 from secateur.core.costs import Layer, layers
-
-_STEP = 16
+from secateur.runtime.hardware import CONVOLUTION_STEP
 
 
 def measure(
@@ -61,12 +60,12 @@ def in_steps(row: Layer) -> int:
     if len(row.shape) < 3 or "Conv" not in row.kind or "Transpose" in row.kind:
         return macs
     made, taken = row.shape[:2]
-    taken_share = _rounded_up(taken) / taken if taken >= _STEP else 1.0
+    taken_share = _rounded_up(taken) / taken if taken >= CONVOLUTION_STEP else 1.0
     return round(macs * taken_share * _rounded_up(made) / max(made, 1))
 
 
 def _rounded_up(channels: int) -> int:
-    return -(-channels // _STEP) * _STEP
+    return -(-channels // CONVOLUTION_STEP) * CONVOLUTION_STEP
 
 
 def sparsity_report(

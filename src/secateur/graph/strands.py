@@ -76,7 +76,7 @@ def strands_of(coupling: Coupling) -> dict[str, Strands]:
 
     That is so where wherever a unit lies, in parameters and in every value of the pass, each of its positions belongs
     to one unit of the other family: by the position itself (row 7 of head 2), or by another dimension of the tensor
-    (the weights of expert 2). And nothing may add up or compare lanes while the units still lie in other dimensions.
+    (the weights that make group 2). And nothing may add up or compare lanes while units still lie in other dimensions.
     """
     known = _Known(coupling)
     found = {}

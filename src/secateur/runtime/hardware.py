@@ -2,6 +2,9 @@
 
 import torch
 
+CONVOLUTION_STEP = 16
+"""By how many channels blocked convolutions advance where vectors are longest (AVX-512, onnxruntime's NCHWc)."""
+
 
 def channel_multiple(device: torch.device | str = "cpu") -> int:
     """The number of channels by which dense kernels advance; counts that are no multiple of it leave lanes idle.
