@@ -1,7 +1,7 @@
-"""Accuracy at half the multiplications, before and after a short fine-tune: every structured method against a peer.
+"""Accuracy at fewer multiplications, before and after a short fine-tune: every structured method against a peer.
 
-The pretrained networks of the sample data lose half their MACs, counted by one counter for all, and are measured as
-they are and after the same short training: no method trains in its own way here, so that what it cut is compared, and
+The pretrained networks of the sample data lose half their MACs, or what `--macs` says (rows of NET@SHARE then),
+counted by one counter for all, and are measured as they are and after the same short training: no method trains in its own way here, so that what it cut is compared, and
 what it repairs in closed form. Torch-Pruning 1.6.1 prunes globally in steps with its group magnitude, Taylor and LAMP
 importances. Each seed draws the images that are looked at, trained on and tested on; all of them are stored.
 
@@ -30,7 +30,7 @@ from secateur.core.costs import macs_by_module
 
 OURS = ("magnitude", "depgraph", "spa", "obspa", "beta-rank", "knapsack-ikd", "lrp", "udfc", "gcp-sad", "random")
 PEERS = ("group-magnitude", "taylor", "lamp")
-_MACS = 0.5
+_MACS = 0.5  # what is left, unless --macs says otherwise
 _STEPS, _BATCH = 60, 64
 _PEER_STEPS = 50
 _LIMIT_S = 900
@@ -94,20 +94,20 @@ class _Pairs(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         return self._inputs[index], self._labels[index]
 
 
-def run(net: Net, contender: str, seed: int) -> dict[str, Any]:
-    """One cut, measured before and after the fine-tune."""
+def run(net: Net, contender: str, seed: int, macs: float) -> dict[str, Any]:
+    """One cut to a share of the MACs, measured before and after the fine-tune."""
     torch.manual_seed(seed)
     train, test = drawn(net, "train", net.train, seed), drawn(net, "test", net.test, 1000 + seed)
     model = net.build()
     before, dense = (costs(model, test), accuracy(model, test))
     begin = time.process_time()
     if contender.startswith("tp/"):
-        model = theirs(model, contender.removeprefix("tp/"), train, net.heads)
+        model = theirs(model, contender.removeprefix("tp/"), train, net.heads, macs)
     elif contender != "dense":
         task = sc.Task(train=_Pairs(*train), test=_Pairs(*test), batch_size=_BATCH, seed=seed, name="images")
         structure = "channels" if contender in ("magnitude", "random") else None
         model = sc.prune(
-            model, _recipe(contender), macs=_MACS, structure=structure, task=task, heal=0, seed=seed, device="cpu"
+            model, _recipe(contender), macs=macs, structure=structure, task=task, heal=0, seed=seed, device="cpu"
         ).subject
     spent = time.process_time() - begin
     after = costs(model, test)
@@ -123,8 +123,8 @@ def _recipe(contender: str) -> Any:
     return sc.Recipe(structure=sc.structures.Channels(), score=sc.scores.Random(), budget=sc.budgets.Global())
 
 
-def theirs(model: nn.Module, name: str, train: tuple[Tensor, Tensor], heads: int) -> nn.Module:
-    """Torch-Pruning until half the MACs are left; it is told the classifier and the heads, as its examples do."""
+def theirs(model: nn.Module, name: str, train: tuple[Tensor, Tensor], heads: int, macs: float) -> nn.Module:
+    """Torch-Pruning until so many MACs are left; it is told the classifier and the heads, as its examples do."""
     import torch_pruning as tp
 
     importance = {
@@ -153,9 +153,9 @@ def theirs(model: nn.Module, name: str, train: tuple[Tensor, Tensor], heads: int
             F.cross_entropy(model(train[0][:_BATCH]), train[1][:_BATCH]).backward()
         pruner.step()
         model.zero_grad()
-        if sum(macs_by_module(model, example).values()) <= _MACS * whole:
+        if sum(macs_by_module(model, example).values()) <= macs * whole:
             return model
-    raise RuntimeError("it did not come to half the MACs")
+    raise RuntimeError(f"it did not come to {macs} of the MACs")
 
 
 def costs(model: nn.Module, data: tuple[Tensor, Tensor]) -> tuple[int, int]:
@@ -189,6 +189,7 @@ def main() -> None:
     """The command line."""
     options = parser(__doc__)
     options.add_argument("--nets", nargs="+", default=["resnet20", "resnet56", "vit", "mobilenet_v2"])
+    options.add_argument("--macs", type=float, default=_MACS, help="the share that is left")
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--only", nargs="+", help="contenders; peers are tp/NAME; rows in FILE stay")
     given = options.parse_args()
@@ -198,13 +199,14 @@ def main() -> None:
     contenders = given.only or ["dense", *(name for name in OURS if name in known), *peers]
     stored = given.json is not None and given.json.exists()
     rows: dict[str, Any] = json.loads(given.json.read_text())["figures"]["rows"] if stored else {}
-    chosen = {name: net for name, net in nets().items() if name in given.nets}
+    macs = given.macs
+    chosen = {f"{n}@{macs:g}" if macs != _MACS else n: net for n, net in nets().items() if n in given.nets}
     for seed in range(given.seeds):
         for net_name, net in chosen.items():
             for contender in contenders:
                 key = f"{net_name}/{contender}/{seed}"
                 if key not in rows:
-                    rows[key] = forked(lambda n=net, c=contender, s=seed: run(n, c, s), _LIMIT_S)
+                    rows[key] = forked(lambda n=net, c=contender, s=seed: run(n, c, s, macs), _LIMIT_S)
                     _say(key, rows[key])
                     if given.json is not None:
                         given.json.with_suffix(".part").write_text(json.dumps({"figures": {"rows": rows}}))
