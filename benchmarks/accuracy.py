@@ -1,9 +1,10 @@
 """Accuracy at fewer multiplications, before and after a short fine-tune: every structured method against a peer.
 
 The pretrained networks of the sample data lose half their MACs, or what `--macs` says (rows of NET@SHARE then),
-counted by one counter for all, and are measured as they are and after the same short training: no method trains in its own way here, so that what it cut is compared, and
-what it repairs in closed form. Torch-Pruning 1.6.1 prunes globally in steps with its group magnitude, Taylor and LAMP
-importances. Each seed draws the images that are looked at, trained on and tested on; all of them are stored.
+counted by one counter for all, and are measured as they are and after the same short training: no method trains in its
+own way here, so that what it cut is compared, and what it repairs in closed form. Torch-Pruning 1.6.1 prunes globally
+in steps with its group magnitude, Taylor and LAMP importances. Each seed draws the images that are looked at, trained
+on and tested on; all of them are stored.
 
 Every run is a process of its own and a row of the file, so that a run that was interrupted goes on where it was. The
 peer comes from PYTHONPATH (`pip install --no-deps --target PLACE torch-pruning==1.6.1`).

@@ -1,7 +1,8 @@
-"""Pruning block by block, in a process that ends itself by SIGKILL as it writes a block."""
+"""Pruning block by block, in a process that ends itself by SIGKILL as it writes a block or notes."""
 
 import os
 import signal
+from dataclasses import replace
 
 import torch
 import transformers as tf
@@ -9,8 +10,9 @@ import transformers as tf
 import secateur as sc
 from secateur.calibration.shards import ShardWriter
 from secateur.core import Recipe
-from secateur.engine.methods import recovery_from
+from secateur.engine.methods import as_recipe, recovery_from
 from secateur.engine.runfolder import RunFolder
+from secateur.schedules import Stepwise
 from secateur.scores import Wanda
 from secateur.solvers.refining import BlockDescent
 from secateur.structures import Weights
@@ -29,6 +31,10 @@ RECIPES = {
     "refined": lambda: Recipe(
         Weights(exclude=("*embed*",)), Wanda(), propagation="pruned", refine=BlockDescent(steps=2, block=16)
     ),
+    "stepwise": lambda: Recipe(Weights(), Wanda(), schedule=Stepwise(steps=2), propagation="pruned"),
+    "icbs": lambda: as_recipe("icbs", steps=5, block=16, tabu=0.2, exclude=("*embed*",)),
+    "slicegpt": lambda: "slicegpt",
+    "flap": lambda: replace(as_recipe("flap"), propagation="pruned"),
 }
 
 
@@ -51,6 +57,13 @@ def prune_and_die(name, folder, after):
     RunFolder.write_block = _deadly(RunFolder.write_block, after)
     torch.set_num_threads(1)
     prune(name, folder)
+
+
+def descend_and_die(folder, after):
+    RunFolder.due = lambda self: True
+    RunFolder.write_notes = _deadly(RunFolder.write_notes, after)
+    torch.set_num_threads(1)
+    prune("icbs", folder)
 
 
 def prune_folder_and_die(source, out, after):

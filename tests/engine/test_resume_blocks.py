@@ -14,7 +14,18 @@ from secateur.engine.runfolder import RunFolder
 
 @pytest.mark.parametrize(
     ("name", "after"),
-    [("wanda", 0), ("wanda", 2), ("sparsegpt", 1), ("owl", 2), ("healed", 2), ("refined", 2)],
+    [
+        ("wanda", 0),
+        ("wanda", 2),
+        ("sparsegpt", 1),
+        ("owl", 2),
+        ("healed", 2),
+        ("refined", 2),
+        ("stepwise", 4),
+        ("flap", 1),
+        ("slicegpt", 1),
+        ("slicegpt", 2),
+    ],
 )
 def test_a_killed_run_ends_as_an_unbroken_one_and_does_no_finished_block_again(name, after, tmp_path):
     died = forked(blocks_driver.prune_and_die, name, str(tmp_path / "run"), after)
@@ -28,10 +39,25 @@ def test_a_killed_run_ends_as_an_unbroken_one_and_does_no_finished_block_again(n
     for (key, mine), his in zip(again.subject.state_dict().items(), whole.subject.state_dict().values(), strict=True):
         assert torch.equal(mine, his), key
     assert again.keep == whole.keep and again.masks.keys() == whole.masks.keys()
+    assert again.plan == whole.plan
     assert all(torch.equal(mask, whole.masks[n]) for n, mask in again.masks.items())
-    rows, other = again.history[0]["blocks"], whole.history[0]["blocks"]
-    assert [(r["block"], r["kept"]) for r in rows] == [(r["block"], r["kept"]) for r in other]
+    for move, other in zip(again.history, whole.history, strict=True):
+        assert [(r["block"], r["kept"]) for r in move["blocks"]] == [(r["block"], r["kept"]) for r in other["blocks"]]
     assert not list((tmp_path / "run").glob("block-*"))
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_descent_that_was_killed_goes_on_with_the_step_that_was_not_noted(after, tmp_path):
+    died = forked(blocks_driver.descend_and_die, str(tmp_path / "run"), after)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    steps = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("secateur.solvers.refining.block_descent.report", lambda _, done, total: steps.append(done))
+        again = blocks_driver.prune("icbs", tmp_path / "run")
+        assert steps == list(range(after + 1, 6))
+        whole = blocks_driver.prune("icbs", tmp_path / "unbroken")
+    assert again.keep == whole.keep and again.history[0]["refined"] == whole.history[0]["refined"]
+    assert not list((tmp_path / "run").glob("notes*"))
 
 
 def gone_on(name, place):
@@ -48,7 +74,7 @@ def gone_on(name, place):
         return blocks_driver.prune(name, place / "run"), written
 
 
-@pytest.mark.parametrize("change", ["names", "shapes", "parts"])
+@pytest.mark.parametrize("change", ["names", "shapes", "parts", "place"])
 def test_a_block_of_another_model_is_refused_by_its_file_and_changes_nothing(change, tmp_path):
     folder = RunFolder(tmp_path / "run", {})
     model = torch.nn.Linear(3, 2)
@@ -60,10 +86,13 @@ def test_a_block_of_another_model_is_refused_by_its_file_and_changes_nothing(cha
         state["tensors"] = {"weight": torch.ones(2, 3), "bias": torch.ones(5)}
     else:
         state["tensors"] = {"weight": torch.ones(2, 3)}
-        del state["facts"]
-    folder.write_block(0, state)
+        if change == "place":
+            state["place"] = [0, 1]
+        else:
+            del state["facts"]
+    folder.write_block(0, 0, state)
     with pytest.raises(CheckpointError, match=r"block 0 is none of this model(?s:.*)start again"):
-        Journal(folder, model, hold=False).restored_()
+        Journal(folder, model, hold=False).restored_((0, 0))
     assert torch.equal(model.weight, before)
     folder.close()
 
@@ -72,7 +101,7 @@ def test_what_was_repaired_outside_the_block_comes_back_too(tmp_path):
     folder, model = RunFolder(tmp_path / "run", {}), torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
     Journal(folder, model, hold=False).finish((0, 0), "0", {"0.weight", "1.bias"}, {}, {}, [], Plan())
     other = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
-    Journal(folder, other, hold=False).restored_()
+    Journal(folder, other, hold=False).restored_((0, 0))
     same = {name for name, value in model.state_dict().items() if torch.equal(value, other.state_dict()[name])}
     assert same == {"0.weight", "0.bias", "1.bias"}
     folder.close()

@@ -5,7 +5,7 @@ of one part. Between parts nothing but the activations flows: each block's other
 from the model's own forward, which runs once with blocks that only note what they are given.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,6 +183,7 @@ class Stream:
         act: Act,
         propagation: Propagation = "pruned",
         remember: bool = False,
+        unheard: Collection[Place] = (),
     ) -> None:
         """Hear each part, act on it, go on to the next.
 
@@ -192,6 +193,8 @@ class Stream:
             act: is given the part and what was heard, and may change the part's weights in place.
             propagation: whether a part hears what the parts before it gave after `act` ("pruned"), or before.
             remember: whether `act` is told what a block gave before its first part was acted on.
+            unheard: where parts are acted on and nothing is heard, because it is known what becomes of them; for
+                "pruned" propagation.
 
         Raises:
             NumericsError: a block gives something that is not finite; names the module where it begins.
@@ -204,6 +207,9 @@ class Stream:
             with in_eval_mode(self._model), without_cache(self._model):
                 for number in range(len(self._layout.chains) + 1):
                     for around in wanted.get((number, -1), ()):
+                        if around.place in unheard:
+                            act(around, {}, None)
+                            continue
                         ear = Ear(around.space.leaves(), statistics)
                         with ear.listening(self._model):
                             self._through(number, ear)
@@ -211,7 +217,7 @@ class Stream:
                     if last <= (number, -1):
                         return
                     self._through(number)
-                    self._chain(number, wanted, last, statistics, act, propagation, remember)
+                    self._chain(number, wanted, last, statistics, act, propagation, remember, unheard)
         finally:
             self._forget()
 
@@ -250,6 +256,7 @@ class Stream:
         act: Act,
         propagation: Propagation,
         remember: bool,
+        unheard: Collection[Place],
     ) -> None:
         chain = self._layout.chains[number]
         for at, block in enumerate(chain.blocks):
@@ -257,6 +264,9 @@ class Stream:
             gave = self._flows[number].gave if remember else None
             with self._residency.block(block.path):
                 for part in here:
+                    if part.place in unheard:
+                        act(part, {}, None)
+                        continue
                     ear = Ear(part.space.leaves(), statistics)
                     goes_on = propagation == "dense" and (number, at) < last and part is here[-1]
                     with ear.listening(self._model):

@@ -214,6 +214,9 @@ from .stats import (
     HessianGradient as HessianGradient,
 )
 from .stats import (
+    Notes as Notes,
+)
+from .stats import (
     Ordered as Ordered,
 )
 from .stats import (

@@ -6,7 +6,7 @@ pass serves every score that asks. Whoever needs a statistic's type takes it fro
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -328,6 +328,23 @@ def _weighed(state: State, value: Tensor, samples: int) -> State:
     }
 
 
+@runtime_checkable
+class Notes(Protocol):
+    """Where a decision that takes long notes how far it has come, so that a killed run goes on from there."""
+
+    def read(self) -> Mapping[str, Any] | None:
+        """What an earlier process noted of this decision; None where it noted nothing."""
+        ...
+
+    def due(self) -> bool:
+        """Whether it is time to note again."""
+        ...
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Keep this, tensors and plain data, in place of what was noted before."""
+        ...
+
+
 @dataclass(frozen=True)
 class Stats:
     """The evidence of one decision: statistics, scores, the current keep, and the source of randomness.
@@ -340,6 +357,7 @@ class Stats:
         seed: of the run; `rng` derives one generator per group from it.
         step: of the clock. A draw that must differ from move to move puts it into its purpose.
         trial: measures a keep on data that is no test data, for budgets that try; None where there is no task.
+        notes: where a decision that takes long notes how far it has come; None where there is no run folder.
     """
 
     values: Mapping[tuple[str, Statistic], Tensor] = field(default_factory=dict)
@@ -349,6 +367,7 @@ class Stats:
     seed: int = 0
     step: int = 0
     trial: Trial | None = None
+    notes: Notes | None = None
 
     def __getitem__(self, key: tuple[Group, Statistic]) -> Tensor:
         group, statistic = key

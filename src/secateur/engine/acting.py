@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.calibration.stream import Part
-from secateur.core import Move, Passes, Plan, Recipe, Space, Statistic, Stats
+from secateur.core import Choice, Move, Passes, Plan, Recipe, Space, Statistic, Stats
 from secateur.core.masks import detach_mask_
 from secateur.core.memory import give_back
 from secateur.core.packed import PackedMasks
@@ -59,6 +59,9 @@ class Acting:
         in_memory: whether keeps are held too; else they can be read off what is written.
         done: grows with each part.
         journal: where finished blocks are noted, and taken from.
+
+    Attributes:
+        finished: where blocks are that an earlier process has finished.
     """
 
     def __init__(
@@ -78,6 +81,8 @@ class Acting:
         self._hold, self._in_memory, self._done, self._journal = hold, in_memory, done, journal
         self._last = {part.place: part for part in parts}
         self.rebuilding = [r for r in recipe.recovery if r.rebuilds]
+        places = list(dict.fromkeys(part.place for part in parts))
+        self.finished = frozenset(places[: 0 if journal is None else journal.found])
         self._clock = Clock()
         self._begin()
 
@@ -86,20 +91,25 @@ class Acting:
         self._masked: list[str] = []
         self._whole: list[str] = []
         self._touched: set[str] = set()
-        self._facts, self._actions = len(self._done.facts), len(self._done.plan.actions)
+        self._cut: list[Choice] = []
+        self._facts, self._plan = len(self._done.facts), Plan()
 
-    def restored_(self) -> set[tuple[int, int]]:
-        """Take back what an earlier process finished; gives where those blocks are."""
-        finished: set[tuple[int, int]] = set()
-        for state in self._journal.restored_() if self._journal is not None else ():
-            masks = {} if self._hold else state["masks"]
-            self._done.add(state["keep"], masks, state["plan"], state["facts"])
-            finished.add(state["place"])
+    def _take_back_(self, part: Part) -> None:
+        """What an earlier process made of a block."""
+        assert self._journal is not None
+        state = self._journal.restored_(part.place)
+        self._done.add(state["keep"], {} if self._hold else state["masks"], state["plan"], state["facts"])
         self._begin()
-        return finished
 
     def __call__(self, part: Part, evidence: Mapping[tuple[str, Statistic], Tensor], passes: Passes | None) -> None:
-        """Decide on a part and carry it out; after the last one of a block, heal and note it."""
+        """Decide on a part and carry it out; after the last one of a block, heal and note it.
+
+        The last part of a block that is `finished` puts it back, and nothing is decided.
+        """
+        if part.place in self.finished:
+            if part is self._last[part.place]:
+                self._take_back_(part)
+            return
         give_back()  # what hearing left, so that the peak is that of hearing or of deciding, not of both
         facts = {"block": part.name} | self._decide(part, evidence)
         ends = part is self._last[part.place]
@@ -120,9 +130,12 @@ class Acting:
         _, plan = self._recipe.structure.apply_(self._model, choice)
         whole = {g.name: torch.ones(g.shape, dtype=torch.bool) for g in part.space if g.name in unheard}
         self._done.add({**choice.keep.masks, **whole} if self._in_memory else {}, {}, plan, ())
+        self._plan += plan
         self._masked += choice.keep.masks
         self._whole += whole
         self._touched |= {*choice.keep.masks, *choice.values}
+        if self._recipe.structure.cuts and self._journal is not None:
+            self._cut.append(choice)
         return {"units": mine.size, "kept": sum(counts(mine, choice.keep).values()), **lost}
 
     def _end(self, passes: Passes | None) -> dict[str, Any]:
@@ -142,8 +155,8 @@ class Acting:
             done, path = self._done, part.name if part.place[1] >= 0 else None
             keep = {name: done.keep[name] for name in (*self._masked, *self._whole)}
             masks = {name: done.masks[name] for name in self._masked if name in done.masks}
-            plan = Plan(done.plan.actions[self._actions :])
-            self._journal.finish(part.place, path, self._touched, keep, masks, done.facts[self._facts :], plan)
+            facts = done.facts[self._facts :]
+            self._journal.finish(part.place, path, self._touched, keep, masks, facts, self._plan, self._cut)
 
 
 def _unheard(space: Space, needs: Sequence[Statistic], evidence: Mapping[Any, Tensor]) -> set[str]:

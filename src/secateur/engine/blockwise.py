@@ -124,9 +124,8 @@ def prune_blocks_(
     acting = Acting(model, told, replace(move, budget=None), stats, needs, parts, hold, in_memory, done, journal)
     batches = _mine(batches, acting.rebuilding)
     if streamed is None:
-        finished = acting.restored_()
-        left = [p for p in parts if p.place not in finished]
-        Stream(model, layout, task.call, batches).run(left, needs, acting, "pruned", bool(acting.rebuilding))
+        stream = Stream(model, layout, task.call, batches)
+        stream.run(parts, needs, acting, "pruned", bool(acting.rebuilding), acting.finished)
     else:
         stream = Stream(model, layout, task.call, batches, streamed.folder, streamed.residency, streamed.device)
         left = [p for p in parts if p.name not in streamed.finished]

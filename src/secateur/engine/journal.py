@@ -1,12 +1,12 @@
-"""Blocks that are pruned already, in the run folder, so that a killed run goes on with the next one."""
+"""What a move has decided so far, in the run folder, so that a killed run goes on from there."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from secateur.core import CheckpointError, Plan, attach_mask_, masks_of
+from secateur.core import CheckpointError, Choice, Keep, Plan, SecateurError, attach_mask_, masks_of
 from secateur.core.masks import MASK_SUFFIX
 
 from .runfolder import RunFolder
@@ -14,42 +14,80 @@ from .runfolder import RunFolder
 Place = tuple[int, int]
 
 
+class MoveNotes:
+    """Where a decision that takes long notes how far it has come: `Notes` of one move in a run folder."""
+
+    def __init__(self, folder: RunFolder, move: int) -> None:
+        self._folder, self._move = folder, move
+
+    def read(self) -> Mapping[str, Any] | None:
+        return self._folder.read_notes(self._move)
+
+    def due(self) -> bool:
+        return self._folder.due()
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        self._folder.write_notes(self._move, state)
+
+
 class Journal:
-    """What blocks have become, one file for each.
+    """What blocks have become in one move, one file for each.
+
+    A masked block is its tensors and masks. Where units are cut out, the choices are noted as well and are carried out
+    again, because what a cut means can depend on the cuts before it.
 
     Args:
         folder: of the run.
         model: whose blocks they are.
         hold: whether masks stay on the model.
+        move: its number in the run.
+        cuts: carries out a choice that cuts; None where units are masked.
     """
 
-    def __init__(self, folder: RunFolder, model: nn.Module, hold: bool) -> None:
-        self._folder, self._model, self._hold = folder, model, hold
-        self._written = 0
+    def __init__(
+        self,
+        folder: RunFolder,
+        model: nn.Module,
+        hold: bool,
+        move: int = 0,
+        cuts: Callable[[Choice], object] | None = None,
+    ) -> None:
+        self._folder, self._model, self._hold, self._move, self._cuts = folder, model, hold, move, cuts
+        self.found = folder.blocks(move)
+        self._written, self._read = self.found, 0
 
     @torch.no_grad()
-    def restored_(self) -> list[dict[str, Any]]:
-        """Finished blocks: `place`, `keep`, `masks`, `facts`, `plan`; the model has their tensors again.
+    def restored_(self, place: Place) -> dict[str, Any]:
+        """Put the next finished block back: the model has its tensors, or its cuts, again.
+
+        Args:
+            place: where that block is, `found` of them in all.
+
+        Returns:
+            Its `keep`, `masks`, `facts` and `plan`.
 
         Raises:
-            CheckpointError: a block is damaged, or is none of this model; it is not read.
+            CheckpointError: the block is damaged, or is none of this model; it is not read.
         """
-        found: list[dict[str, Any]] = []
-        for state in self._folder.read_blocks():
-            try:
-                found.append(self._put_back_(state))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise CheckpointError(
-                    f"block {len(found)} is none of this model: {error!r}",
-                    where=str(self._folder.path),
-                    mend="delete the run folder to start again",
-                ) from error
-        self._written = len(found)
-        return found
+        number, self._read = self._read, self._read + 1
+        state = self._folder.read_block(self._move, number)
+        try:
+            return self._put_back_(state, place)
+        except (SecateurError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"block {number} is none of this model: {error!r}",
+                where=str(self._folder.path),
+                mend="delete the run folder to start again",
+            ) from error
 
-    def _put_back_(self, state: Mapping[str, Any]) -> dict[str, Any]:
+    def _put_back_(self, state: Mapping[str, Any], place: Place) -> dict[str, Any]:
+        told = {**state, "plan": Plan.from_json(state["plan"])}
+        if tuple(state["place"]) != place:
+            raise ValueError(f"it is at {state['place']}, and {list(place)} comes next")
+        if self._cuts is not None:
+            for choice in state["choices"]:
+                self._cuts(Choice(Keep(choice["keep"]), choice["values"]))
         named = self._named()
-        told = {**state, "place": tuple(state["place"]), "plan": Plan.from_json(state["plan"])}
         pairs = [(named[name], value) for name, value in state["tensors"].items()]
         masks = [(name, named[name], mask) for name, mask in state["masks"].items()]
         wrong = [value.shape for own, value in (*pairs, *(pair for _, *pair in masks)) if own.shape != value.shape]
@@ -70,14 +108,16 @@ class Journal:
         masks: Mapping[str, Tensor],
         facts: Iterable[Mapping[str, Any]],
         plan: Plan,
+        choices: Sequence[Choice] = (),
     ) -> None:
-        """Note a block that nothing changes any more.
+        """Note a block that is finished.
 
         Args:
             place: of the block.
             path: of its module; None for what lies outside all blocks.
             touched: tensors that were pruned or repaired, in it or elsewhere.
             keep, masks: of its groups; in the tensors' own shapes, where they are on the model no more.
+            choices: what was cut, in that order.
         """
         mine = {n: t for n, t in self._named().items() if n in touched or (path and n.startswith(f"{path}."))}
         held = {n: m for n, m in masks_of(self._model).items() if n in keep} if self._hold else dict(masks)
@@ -88,8 +128,9 @@ class Journal:
             "masks": held,
             "facts": [dict(fact) for fact in facts],
             "plan": plan.to_json(),
+            "choices": [{"keep": dict(c.keep.masks), "values": dict(c.values)} for c in choices],
         }
-        self._folder.write_block(self._written, state)
+        self._folder.write_block(self._move, self._written, state)
         self._written += 1
 
     def _named(self) -> dict[str, Tensor]:

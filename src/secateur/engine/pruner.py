@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -37,7 +38,7 @@ from secateur.schedules import OneShot
 from .blockwise import layout_for, prune_blocks_, sectioned
 from .decide import decided
 from .fitting import Wanted, total_of
-from .journal import Journal
+from .journal import Journal, MoveNotes
 from .latency import MeasuredLatency
 from .methods import as_recipe, implied_target, one_target, seeing
 from .refine import check_refine, originals, refined
@@ -232,7 +233,8 @@ class DecisionMaker:
             space = sectioned(space, layout_for(self.original, self._goal, first))
         evidence = self._collect(space, (*needs, *getattr(budget, "needs", ())))
         trial = self._trial(structure)
-        stats = Stats(evidence, keep=before, sizes=self.sizes, seed=self._seed, step=step, trial=trial)
+        notes = None if self._run is None else MoveNotes(self._run, len(self.history))
+        stats = Stats(evidence, keep=before, sizes=self.sizes, seed=self._seed, step=step, trial=trial, notes=notes)
         left, wanted = self._of_what_is_left(move, space), self._wanted(move, space)
         facts: dict[str, Any] = {}
         refines = self.recipe.refine is not None
@@ -274,10 +276,12 @@ class DecisionMaker:
         self.history.append(what | facts)
 
     def _journal(self) -> Journal | None:
-        """Where finished blocks are noted: of the first move, and where units are masked and not cut."""
-        if self._run is None or self.history or self.recipe.structure.cuts:
+        """Where finished blocks are noted."""
+        if self._run is None:
             return None
-        return Journal(self._run, self.original, self._hold)
+        structure = self.recipe.structure
+        cuts = partial(structure.apply_, self.original) if structure.cuts else None
+        return Journal(self._run, self.original, self._hold, len(self.history), cuts)
 
     def _refined(
         self,

@@ -2,7 +2,7 @@
 
 A run folder belongs to one configuration and, while somebody works in it, to one process (`.lock`). It holds `run.json`
 (the configuration and its fingerprint), at most one `state.safetensors`, snapshots to rewind to, blocks that are pruned
-already, and in the end the saved result.
+already, notes of a decision that takes long, and in the end the saved result.
 """
 
 import errno
@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ _HALF_WRITTEN = (
     ".state.safetensors.*",
     ".snapshot-*.safetensors.*",
     ".block-*.safetensors.*",
+    ".notes.safetensors.*",
     ".result.*",
     ".lock.*",
 )
@@ -148,22 +149,38 @@ class RunFolder:
         file = self.path / f"snapshot-{step}.safetensors"
         return load_state(file) if os.path.lexists(file) else None
 
-    def write_block(self, number: int, state: Mapping[str, Any]) -> None:
-        """Keep what a block has become; of several processes only the one that writes does."""
+    def write_block(self, move: int, number: int, state: Mapping[str, Any]) -> None:
+        """Keep what a block has become in a move; of several processes only the one that writes does."""
         if self._writes:
-            save_state(self.path / f"block-{number}.safetensors", state)
+            save_state(self.path / f"block-{move}-{number}.safetensors", state)
 
-    def read_blocks(self) -> Iterator[dict[str, Any]]:
-        """Blocks that are finished, in their order."""
+    def blocks(self, move: int) -> int:
+        """How many blocks are finished in a move."""
         number = 0
-        while os.path.lexists(file := self.path / f"block-{number}.safetensors"):
-            yield load_state(file)
+        while os.path.lexists(self.path / f"block-{move}-{number}.safetensors"):
             number += 1
+        return number
+
+    def read_block(self, move: int, number: int) -> dict[str, Any]:
+        """What was kept of a block."""
+        return load_state(self.path / f"block-{move}-{number}.safetensors")  # type: ignore[no-any-return]
+
+    def write_notes(self, move: int, state: Mapping[str, Any]) -> None:
+        """Keep how far the decision of a move has come, in place of what was noted before."""
+        if self._writes:
+            save_state(self.path / "notes.safetensors", {"move": move, "state": dict(state)})
+            self._last = time.monotonic()
+
+    def read_notes(self, move: int) -> dict[str, Any] | None:
+        """How far the decision of a move had come; None where nothing is noted of it."""
+        file = self.path / "notes.safetensors"
+        found = load_state(file) if os.path.lexists(file) else {}
+        return found["state"] if found.get("move") == move else None
 
     def clear(self) -> None:
-        """Remove the state, snapshots and blocks of a finished run, and what killed writers left."""
+        """Remove the state, snapshots, blocks and notes of a finished run, and what killed writers left."""
         if self._lock is not None:
-            whole = ("state.safetensors", "snapshot-*.safetensors", "block-*.safetensors")
+            whole = ("state.safetensors", "snapshot-*.safetensors", "block-*.safetensors", "notes.safetensors")
             self._sweep(*whole, ".run.json.*", *_HALF_WRITTEN)
 
     def _sweep(self, *patterns: str) -> None:

@@ -22,6 +22,7 @@ from secateur.core.task import in_eval_mode
 
 from .binary_quadratic import Annealing, solved
 from .candidates import Candidates
+from .descent_notes import Descent
 from .loss_change import empirical_fisher, quadratic
 from .slopes import Slopes, frozen, hessian
 
@@ -92,30 +93,49 @@ class BlockDescent(Refine):
         groups = [g for g in space if _can_change(layers[g.name])]
         if not groups:
             return keep, {"steps": 0}
-        rng = stats.rng(groups[0], "block descent")
+        descent = Descent(layers, stats.rng(groups[0], "block descent"))
         original = {g.name: _tensor(g).detach().clone() for g in groups}
         batches = [to_device(batch, device_of(model)) for batch in batches]
-        runs: dict[str, bool] = {}
         with in_eval_mode(model), frozen(model):
             try:
-                for group in groups:
-                    _put_(group, original[group.name], layers[group.name].gone)
-                before = _loss(model, task, batches)
-                for step, group in enumerate(self._order(groups, rng)):
-                    batch = batches[int(torch.randint(len(batches), (1,), generator=rng))]
-                    mine = layers[group.name]
-                    used = self._step_(model, task, batch, group, mine, original[group.name], stats, rng)
-                    runs[group.name] = runs.get(group.name, False) or used
-                    report("block descent", step + 1, self.steps)
-                after = _loss(model, task, batches)
+                before, after = self._descend_(model, task, batches, groups, descent, original, stats)
             finally:
                 for group in groups:
                     _tensor(group).data.copy_(original[group.name])
-        if idle := [name for name, used in runs.items() if not used]:
+        if idle := [name for name, used in descent.used.items() if not used]:
             _log.warning("the loss does not depend on %s, which stays as it is", ", ".join(idle))
         found = {g.name: (~layers[g.name].gone).reshape(g.shape).to(keep[g.name].device) for g in space}
         moved = sum(int((found[n] & ~keep[n]).sum()) for n in found)
         return Keep(found), {"steps": self.steps, "returned": moved, "loss_before": before, "loss_after": after}
+
+    def _descend_(
+        self,
+        model: nn.Module,
+        task: Task,
+        batches: Sequence[Any],
+        groups: list[Group],
+        descent: Descent,
+        original: Mapping[str, Tensor],
+        stats: Stats,
+    ) -> tuple[float, float]:
+        """All steps, or those that an earlier process left; the loss before the first and after the last."""
+        rng, order = descent.rng, self._order(groups, descent.rng)
+        if stats.notes is not None and (noted := stats.notes.read()) is not None:
+            descent.take_up_(noted)
+        for group in groups:
+            _put_(group, original[group.name], descent.layers[group.name].gone)
+        if descent.before is None:
+            descent.before = _loss(model, task, batches)
+        for group in order[descent.done :]:
+            batch = batches[int(torch.randint(len(batches), (1,), generator=rng))]
+            mine, name = descent.layers[group.name], group.name
+            used = self._step_(model, task, batch, group, mine, original[name], stats, rng)
+            descent.used[name] = descent.used.get(name, False) or used
+            descent.done += 1
+            report("block descent", descent.done, self.steps)
+            if stats.notes is not None and stats.notes.due():
+                descent.write(stats.notes)
+        return descent.before, _loss(model, task, batches)
 
     def _candidates(self, group: Group, keep: Keep, stats: Stats) -> Candidates:
         if group.site is None or group.site.tile != (1, 1):

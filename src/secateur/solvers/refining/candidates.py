@@ -33,6 +33,10 @@ class Candidates:
         """The lane of each unit."""
         return torch.arange(len(self.gone)) // self.lane
 
+    def of_each_lane(self, gone: Bool[Tensor, " units"]) -> Int[Tensor, " lanes"]:
+        """How many units of each lane these are."""
+        return gone.reshape(-1, self.lane).sum(1)
+
     def fix(self, scores: Float[Tensor, " units"], gone: float, kept: float) -> None:
         """From now on this share of the pruned, the lowest scores, and of the kept, the highest, stay what they are."""
         for mine, share, sign in ((self.gone, gone, 1), (~self.gone, kept, -1)):
