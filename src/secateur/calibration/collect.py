@@ -33,6 +33,7 @@ from secateur.core import (
 from secateur.core.progress import report
 
 from .blocks import listening_to_blocks
+from .ending import Ending
 from .flow import SampleFlow
 from .gradients import check_gradients, run_backward, run_per_sample, tell_memory
 from .listen import Ear, Key, token_mask
@@ -76,6 +77,7 @@ def collect(
     if Backward in listeners or single:
         tell_memory(model, space, sum(s.on in (Backward, SampleBackward) for s in wanted))
     ear = Ear(space, wanted)
+    ending = Ending(model, ear)
     used = 0
     with _left_as_it_was(model):
         for batch in batches:
@@ -100,6 +102,8 @@ def collect(
                     hooks.enter_context(ear.listening(model))
                     if BlockPass in listeners:
                         hooks.enter_context(listening_to_blocks(model, space, listeners[BlockPass]))
+                    if ear.statistics and not listeners:
+                        hooks.enter_context(ending.passing())
                     _one_batch(model, space, task, batch, listeners.get(Backward))
             used += 1
             report("collecting statistics", used, 0)

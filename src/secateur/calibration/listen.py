@@ -1,7 +1,8 @@
 """What the layers of a model hear while it runs, and the statistics that grow from it."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -32,6 +33,10 @@ class Ear:
 
     Layers that are given the very same tensor (queries, keys and values; gate and up) share the statistics that look
     at inputs alone: these are computed and held once.
+
+    Attributes:
+        calls: how often each group was heard in the present batch.
+        last: the layer that was heard last; None where that was a projection of an attention.
     """
 
     def __init__(self, groups: Iterable[Group], statistics: Iterable[Statistic]) -> None:
@@ -41,6 +46,30 @@ class Ear:
         self._heard: dict[tuple[int, int, View, Statistic, int], State] = {}
         self._inputs: list[Tensor] = []
         self._tokens: Tensor | None = None
+        self._listening: set[str] = set()
+        self._at: dict[nn.Module, list[tuple[str, Listener]]] = {}
+        self.calls: Counter[str] = Counter()
+        self.last: nn.Module | None = None
+
+    @property
+    def heard_all(self) -> bool:
+        """Whether every layer was heard in the present batch."""
+        return self.calls.keys() >= self._listening
+
+    def names_at(self, module: nn.Module) -> list[str]:
+        """The groups that are heard at a layer."""
+        return [name for name, _ in self._at.get(module, ())]
+
+    def can_take(self, module: nn.Module) -> bool:
+        """Whether all is heard of a layer that is to be heard, as soon as its input is there."""
+        inputs_alone = all(getattr(s, "of_inputs", False) for s in self.statistics)
+        return inputs_alone and module in self._at and token_view(module) == View()
+
+    def take(self, module: nn.Module, inputs: Tensor) -> None:
+        """Hear what a layer is given that does not run; see `can_take`."""
+        nothing = inputs.new_empty(1).expand(*inputs.shape[:-1], 1)
+        for _, listener in self._at[module]:
+            listener(inputs, nothing)
 
     @contextmanager
     def listening(self, model: nn.Module) -> Iterator[None]:
@@ -49,12 +78,16 @@ class Ear:
         with ExitStack() as hooks:
             for group in self._groups if self.statistics else ():
                 if group.site is not None and projects(model, group.site.name):
-                    projected[id(group.site.tensor)] = partial(self._hear, group, View())
+                    projected[id(group.site.tensor)] = partial(self._hear, group, View(), None)
+                    self._listening.add(group.name)
                 else:
-                    _hook(hooks, model, group, self._hear)
+                    self._hook(hooks, model, group)
             if projected:
                 hooks.enter_context(Projections(projected))
-            yield
+            try:
+                yield
+            finally:
+                self._at.clear()
 
     def next_batch(self, tokens: Tensor | None = None) -> None:
         """Another batch begins.
@@ -64,6 +97,7 @@ class Ear:
         """
         self._heard.clear()
         self._inputs.clear()
+        self.calls.clear()
         self._tokens = tokens
 
     def values(self) -> dict[Key, Tensor]:
@@ -84,7 +118,9 @@ class Ear:
                 del self._states[key]
         return found
 
-    def _hear(self, group: Group, view: View, inputs: Tensor, outputs: Tensor) -> None:
+    def _hear(self, group: Group, view: View, module: nn.Module | None, inputs: Tensor, outputs: Tensor) -> None:
+        self.calls[group.name] += 1
+        self.last = module
         made: Forward | None = None
         which = id(inputs), inputs._version  # changed in place between two layers, it is another input
         for statistic in self.statistics:
@@ -103,31 +139,33 @@ class Ear:
                     self._heard[*which, view, statistic, id(one)] = after
                 self._inputs.append(inputs)  # alive, so that no other tensor has its id
 
+    def _hook(self, hooks: ExitStack, model: nn.Module, group: Group) -> None:
+        assert group.site is not None
+        module, _ = owner_of(model, group.site.name)
+        view = token_view(module)
+        if group.kind == "slices" and (view is None or group.site.tensor.dim() < 2):
+            return  # of coupled units, only what has inputs is heard
+        if view is None:
+            raise SubjectError(
+                f"{type(module).__name__} has no view of its inputs as tokens",
+                where=f"group {group.name!r}",
+                mend="leave it out with exclude=[...], or use a score that reads weights or gradients",
+            )
+        listener: Listener = partial(self._hear, group, view, module)
+
+        def listen(_: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
+            listener(inputs[0], outputs)
+
+        hooks.callback(module.register_forward_hook(listen).remove)
+        self._at.setdefault(module, []).append((group.name, listener))
+        self._listening.add(group.name)
+
     def _event(self, view: View, inputs: Tensor, outputs: Tensor) -> Forward:
         tokens, inputs, outputs = self._tokens, inputs.detach(), outputs.detach()
         if tokens is not None and inputs.shape[:-1] == tokens.shape == outputs.shape[:-1]:
             tokens = tokens.to(inputs.device)  # parts of a model may be on several
             return Forward(inputs[tokens], outputs[tokens], samples=len(tokens))
         return Forward(_rows(view.inputs(inputs)), _rows(view.outputs(outputs)), samples=len(outputs))
-
-
-def _hook(hooks: ExitStack, model: nn.Module, group: Group, hear: Callable[..., None]) -> None:
-    assert group.site is not None
-    module, _ = owner_of(model, group.site.name)
-    view = token_view(module)
-    if group.kind == "slices" and (view is None or group.site.tensor.dim() < 2):
-        return  # of coupled units, only what has inputs is heard
-    if view is None:
-        raise SubjectError(
-            f"{type(module).__name__} has no view of its inputs as tokens",
-            where=f"group {group.name!r}",
-            mend="leave it out with exclude=[...], or use a score that reads weights or gradients",
-        )
-
-    def listen(_: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
-        hear(group, view, inputs[0], outputs)
-
-    hooks.callback(module.register_forward_hook(listen).remove)
 
 
 def _rows(x: Tensor) -> Tensor:

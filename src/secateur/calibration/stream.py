@@ -21,6 +21,7 @@ from secateur.core.task import in_eval_mode
 
 from .activations import Activations
 from .chain import Block, Chain, Layout, layout_of
+from .ending import Ending
 from .listen import Ear, Key, token_mask
 from .quiet import without_cache
 
@@ -281,17 +282,18 @@ class Stream:
         """All batches through one block; what it gives is kept for the next one, or as what it gave."""
         flow, chain = self._flows[number], self._layout.chains[number]
         block = self._model.get_submodule(chain.paths[at])
+        ending = None if ear is None or keep or gave is not None else Ending(block, ear)
         for i, batch in enumerate(self._batches):
             if ear is not None:
                 ear.next_batch(_on(token_mask(batch), self._device))
             args, kwargs = self._arguments(flow, chain, at, i)
-            given = block(*args, **kwargs)
-            leaves, _ = tree_flatten(given)
-            _check_finite(block, chain.paths[at], args, kwargs, leaves)
-            if gave is not None:
-                gave[i] = leaves[_main(chain, at)]
-            if keep:
-                self._keep(flow, chain, at, i, leaves)
+            with nullcontext() if ending is None else ending.passing():  # or else it gives something
+                leaves, _ = tree_flatten(block(*args, **kwargs))
+                _check_finite(block, chain.paths[at], args, kwargs, leaves)
+                if gave is not None:
+                    gave[i] = leaves[_main(chain, at)]
+                if keep:
+                    self._keep(flow, chain, at, i, leaves)
             report(f"{'hearing' if ear else 'passing'} {chain.paths[at]}", i + 1, len(self._batches))
 
     def _passes(self, number: int, at: int, gave: Activations) -> Passes:

@@ -12,6 +12,8 @@ from .space import Group
 from .stats import Forward, State, Statistic, summed
 
 _STRIPS = 4
+_CACHED = 1 << 17
+"""Numbers that are squared at once: half a megabyte."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class InputNorm(Statistic):
 
     def update(self, state: State, event: Any) -> State:
         assert isinstance(event, Forward)
-        squares = event.inputs.detach().float().square().sum(0).double()  # of one batch; batches add up in float64
+        squares = _squares(event.inputs.detach()).double()  # of one batch; batches add up in float64
         return {"sum": state["sum"].to(squares.device) + squares, "samples": state["samples"] + event.samples}
 
     def merge(self, a: State, b: State) -> State:
@@ -100,6 +102,16 @@ class InputNorm(Statistic):
 
     def value(self, state: State) -> Tensor:
         return state["sum"] / state["samples"].to(state["sum"].device)
+
+
+def _squares(x: Float[Tensor, "tokens in"]) -> Float[Tensor, " in"]:
+    """Sums of squares of the columns, in float32; on a CPU in pieces that stay in its cache."""
+    if x.device.type != "cpu" or x.numel() <= _CACHED:
+        return x.float().square().sum(0)
+    rows = max(_CACHED // x.shape[1], 1)
+    held = x.new_empty(rows, x.shape[1], dtype=torch.float32)
+    pieces = [torch.square(p.float(), out=held[: len(p)]).sum(0) for p in torch.split(x, rows)]
+    return torch.stack(pieces).sum(0)
 
 
 def chan_merge(
