@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from secateur.core import (
@@ -50,6 +50,23 @@ def densities(
     return found.clamp(1 - _MOST, 1)
 
 
+def whole(wanted: Float[Tensor, " blocks"], sizes: Float[Tensor, " blocks"], most: int) -> Int[Tensor, " blocks"]:
+    """Whole numbers from 1 to `most` whose mean over weights is that of `wanted`, as nearly as blocks allow.
+
+    Each is rounded down, and those that lose most by it are rounded up instead until the mean is reached.
+    """
+    weight = sizes / sizes.sum()
+    found = wanted.floor().long().clamp(1, most)
+    short = float((weight * (wanted - found)).sum())
+    step = 1 if short > 0 else -1
+    for at in (step * (wanted - found)).argsort(descending=True, stable=True).tolist():
+        moved = int(found[at]) + step
+        if step * short > weight[at] / 2 and 1 <= moved <= most:
+            found[at] = moved
+            short -= step * float(weight[at])
+    return found
+
+
 @dataclass(frozen=True)
 class OutlierShare(InputNorm):
     """The share of outliers in the block that a group lies in, where it was counted before: a scalar."""
@@ -62,7 +79,8 @@ class OWL(Budget):
     """All matrices of a block lose the same share; blocks with more outliers among |W| ||X|| lose less.
 
     Blocks are the sections of the space; a group that lies in none is a block of its own. Rows of a matrix lose equal
-    shares, as Wanda has it; N:M patterns keep their M, and blocks of more outliers get a larger N.
+    shares, as Wanda has it; N:M patterns keep their M, and blocks of more outliers get a larger N, so that the mean
+    stays what it is.
 
     Attributes:
         m: an outlier is more than m times the mean of its block.
@@ -101,6 +119,8 @@ class OWL(Budget):
         outliers = torch.tensor([self._outliers(groups, evidence) for groups in blocks.values()], dtype=torch.float64)
         sizes = torch.tensor([float(sum(g.size for g in groups)) for groups in blocks.values()], dtype=torch.float64)
         shares = densities(outliers, sizes, target.sparsity, self.width)
+        if (first := space.groups[0]).exact is not None:  # of a pattern, whose M is that of all groups
+            shares = whole(shares * first.lane, sizes, first.lane) / first.lane
         density = {g.name: float(d) for groups, d in zip(blocks.values(), shares, strict=True) for g in groups}
         refined = [self._laned(g, density[g.name]) for g in space]
         counts = {g.name: fit_count(g, kept_count(round(1 - density[g.name], 12), g.lane)) for g in refined}
@@ -108,7 +128,7 @@ class OWL(Budget):
 
     def _laned(self, group: Group, density: float) -> Group:
         if group.exact is not None:
-            return replace(group, exact=min(max(round(density * group.lane), 1), group.lane))
+            return replace(group, exact=round(density * group.lane))
         return by_rows(group) if self.per == "row" else group
 
     def digest(self, groups: Space, evidence: Stats) -> Mapping[tuple[str, Statistic], Tensor]:

@@ -22,3 +22,16 @@ from .verdict import lower
 def beats_equal_shares(seed: int, method: str) -> sc.Result:
     """At 70 % Wanda with OWL's shares has a lower perplexity than Wanda with the same share everywhere."""
     return sc.prune(trained_llama(), method, sparsity=0.7, task=text_task(seed), batches=4, seed=seed, device="cpu")
+
+
+@claim(
+    "owl",
+    against="wanda",
+    expect=lower("perplexity"),
+    differs="llama7m (6.9 M parameters, 8 blocks) for LLaMA-7B; 64 windows of 256 tokens of WikiText-2 validation for "
+    "128 of 2048 of C4",
+)
+def mixes_patterns(seed: int, method: str) -> sc.Result:
+    """Where two of eight weights stay on average, N of 8 by OWL's shares has a lower perplexity than 2:8 everywhere."""
+    task = text_task(seed)
+    return sc.prune(trained_llama(), method, structure="2:8", task=task, batches=4, seed=seed, device="cpu")
