@@ -24,14 +24,19 @@ def damped_factor(H: Float[Tensor, "n n"], damping: float, where: str = "") -> t
         H.diagonal().copy_(diagonal + used * mean)
         factor, failed = torch.linalg.cholesky_ex(H)
         H.diagonal().copy_(diagonal)
-        if failed or not factor.isfinite().all():
+        if failed or not _is_finite(factor):
             continue
         torch.cholesky_inverse(factor, out=factor)  # all in one place: H may be the largest tensor of its block
         torch.linalg.cholesky_ex(factor, upper=True, out=(factor, failed))
-        if not failed and factor.isfinite().all():
+        if not failed and _is_finite(factor):
             return factor, used
     raise NumericsError(
         f"the second moments of its inputs have no inverse, not even with a damping of {used:g}",
         where=where,
         mend="more calibration samples, other inputs, a larger damping=, or exclude=[...]",
     )
+
+
+def _is_finite(factor: Float[Tensor, "n n"]) -> bool:
+    """Whether a Cholesky factor is finite: of each row that is not, the diagonal is the root of no number, either."""
+    return bool(factor.diagonal().isfinite().all())
