@@ -10,6 +10,7 @@ import re
 import resource
 import signal
 import statistics
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -86,6 +87,33 @@ def forked(work: Callable[[], dict[str, Any]], limit_s: int, most_memory: int = 
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
         return {"error": "no end", "ended_after_s": round(used.ru_utime + used.ru_stime, 1)}
     return {"error": f"ended with status {status}"}
+
+
+class Watch:
+    """The high-water mark of memory above what there was, looked at every few milliseconds."""
+
+    def __init__(self) -> None:
+        self._before = self._peak = _anonymous_mib()
+        self._on = True
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while self._on:
+            self._peak = max(self._peak, _anonymous_mib())
+            time.sleep(0.02)
+
+    def stop(self) -> float:
+        """MiB above the beginning."""
+        self._on = False
+        self._thread.join()
+        return self._peak - self._before
+
+
+def _anonymous_mib() -> float:
+    """MiB of anonymous memory: pages of files come and go as the system likes."""
+    told = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(told.split()[1]) / 2**10
 
 
 def machine() -> dict[str, Any]:

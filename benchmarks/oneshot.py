@@ -15,16 +15,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness import parser, tell
+from harness import Watch, parser, tell
 
 WINDOWS, LENGTH, VOCABULARY, WIDTH = 64, 256, 8192, 512
 CASES = (("wanda", ""), ("sparsegpt", ""), ("sparsegpt", "2:4"))
@@ -81,7 +79,7 @@ def measure(side: str, method: str, pattern: str) -> dict[str, Any]:
         run = _by_peer(model, windows, method, pattern)
     else:
         run = _by_ours(model, windows, method, pattern, dense="dense" in side)
-    watch = _Watch()
+    watch = Watch()
     start = time.process_time()
     model = run()
     cpu = time.process_time() - start
@@ -211,33 +209,6 @@ def statistics_over_one(pairs: int = 5) -> dict[str, float]:
             spent[name].append(time.process_time() - start)
     ratios = [[a / b for a, b in zip(spent["five"], spent[other], strict=True)] for other in ("one", "none")]
     return {"over_one": statistics.median(ratios[0]), "over_none": statistics.median(ratios[1])}
-
-
-class _Watch:
-    """The high-water mark of memory above what there was, looked at every few milliseconds."""
-
-    def __init__(self) -> None:
-        self._before = self._peak = _resident()
-        self._on = True
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
-
-    def _look(self) -> None:
-        while self._on:
-            self._peak = max(self._peak, _resident())
-            time.sleep(0.02)
-
-    def stop(self) -> float:
-        """MiB above the beginning."""
-        self._on = False
-        self._thread.join()
-        return self._peak - self._before
-
-
-def _resident() -> float:
-    """MiB of anonymous memory: pages of files come and go as the system likes."""
-    told = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
-    return int(told.split()[1]) / 2**10
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ def weights(place):
         ("owl", {"sparsity": 0.6}),
         ("wanda", {"sparsity": 0.5, "propagation": "stages"}),
         ("wanda", {"sparsity": 0.5, "recovery": "reconstruct(steps=8, subsets=[norm, lora], rank=2)"}),
+        ("wanda", {"sparsity": 0.5, "recovery": "reconstruct(steps=8, subsets=all)"}),
     ],
 )
 def test_it_gives_what_pruning_in_memory_gives(folder, tmp_path, method, asked):

@@ -82,7 +82,7 @@ class OnDisk(Residency):
                     where=type(self._model).__name__,
                     mend="give the folder of this very model",
                 )
-            value = nn.Parameter(stored, requires_grad=False)
+            value = nn.Parameter(stored, requires_grad=tensor.requires_grad)
             _swap(tensor, value)
             empty.append((tensor, value))
         try:
