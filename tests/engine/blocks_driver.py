@@ -33,6 +33,7 @@ RECIPES = {
     ),
     "stepwise": lambda: Recipe(Weights(), Wanda(), schedule=Stepwise(steps=2), propagation="pruned"),
     "icbs": lambda: as_recipe("icbs", steps=5, block=16, tabu=0.2, exclude=("*embed*",)),
+    "finercut": lambda: "finercut",
     "slicegpt": lambda: "slicegpt",
     "flap": lambda: replace(as_recipe("flap"), propagation="pruned"),
 }
@@ -59,11 +60,11 @@ def prune_and_die(name, folder, after):
     prune(name, folder)
 
 
-def descend_and_die(folder, after):
+def note_and_die(name, folder, after):
     RunFolder.due = lambda self: True
     RunFolder.write_notes = _deadly(RunFolder.write_notes, after)
     torch.set_num_threads(1)
-    prune("icbs", folder)
+    prune(name, folder)
 
 
 def prune_folder_and_die(source, out, after):

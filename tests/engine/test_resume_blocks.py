@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from commands import forked
+from secateur.calibration.order import LayerOrder
 from secateur.core import CheckpointError, Plan
 from secateur.engine.journal import Journal
 from secateur.engine.runfolder import RunFolder
@@ -48,7 +49,7 @@ def test_a_killed_run_ends_as_an_unbroken_one_and_does_no_finished_block_again(n
 
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_a_descent_that_was_killed_goes_on_with_the_step_that_was_not_noted(after, tmp_path):
-    died = forked(blocks_driver.descend_and_die, str(tmp_path / "run"), after)
+    died = forked(blocks_driver.note_and_die, "icbs", str(tmp_path / "run"), after)
     assert died.returncode == -signal.SIGKILL, died.stderr
     steps = []
     with pytest.MonkeyPatch.context() as patched:
@@ -72,6 +73,34 @@ def gone_on(name, place):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(RunFolder, "clear", looking)
         return blocks_driver.prune(name, place / "run"), written
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_an_order_of_layers_that_was_killed_goes_on_with_the_round_that_was_not_noted(after, tmp_path):
+    died = forked(blocks_driver.note_and_die, "finercut", str(tmp_path / "run"), after)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    rounds, measured = [], LayerOrder._apart
+
+    def counted(self, gone, *arguments):
+        rounds.append(len(gone))
+        return measured(self, gone, *arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(LayerOrder, "_apart", counted)
+        again = blocks_driver.prune("finercut", tmp_path / "run")
+        assert rounds == list(range(after, rounds[-1] + 1)) and len(rounds) > 1
+        whole = blocks_driver.prune("finercut", tmp_path / "unbroken")
+    assert again.keep == whole.keep and again.plan == whole.plan
+
+
+@pytest.mark.parametrize(
+    "state", [{"gone": [(9, 0)], "apart": {}}, {"gone": [(0, 0), (0, 0)], "apart": {}}, {"gone": []}, {"gone": 3}]
+)
+def test_notes_of_other_layers_are_refused(state, tmp_path):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(RunFolder, "read_notes", lambda *_: state)
+        with pytest.raises(CheckpointError, match=r"order of layers does not fit(?s:.*)start again"):
+            blocks_driver.prune("finercut", tmp_path / "run")
 
 
 @pytest.mark.parametrize("change", ["names", "shapes", "parts", "place"])

@@ -16,6 +16,7 @@ from secateur.core import (
     Forward,
     Group,
     HessianGradient,
+    Notes,
     Ordered,
     Passed,
     RecipeError,
@@ -46,7 +47,12 @@ _APART = {Relevance, Flow, Silenced, SampleBackward, Forward, Passed, Ends, Orde
 
 
 def collect(
-    model: nn.Module, space: Space, statistics: Iterable[Statistic], task: Task, batches: Iterable[Any]
+    model: nn.Module,
+    space: Space,
+    statistics: Iterable[Statistic],
+    task: Task,
+    batches: Iterable[Any],
+    notes: Notes | None = None,
 ) -> dict[Key, Tensor]:
     """Every statistic of every group, from one pass in eval mode.
 
@@ -55,6 +61,7 @@ def collect(
     Args:
         statistics: equal ones are collected once.
         batches: of the task, finite.
+        notes: where an order of layers, of which there are many trials, notes how far it has come.
 
     Raises:
         RecipeError: there is no batch.
@@ -110,7 +117,7 @@ def collect(
         for asking, flow in flows if used else ():
             flow.run(_listener(states, asking))
         for wish, order in orders if used else ():
-            order.run(_listener(states, [wish]))
+            order.run(_listener(states, [wish]), notes if len(orders) == 1 else None)
     if not used:
         raise RecipeError(
             "there is no batch to collect statistics from: 0 were read",

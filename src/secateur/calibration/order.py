@@ -14,12 +14,25 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from secateur.core import Greedy, Group, NumericsError, Ordered, Space, Task, batch_length, first_samples, replaced
+from secateur.core import (
+    CheckpointError,
+    Greedy,
+    Group,
+    Notes,
+    NumericsError,
+    Ordered,
+    Space,
+    Task,
+    batch_length,
+    first_samples,
+    replaced,
+)
 from secateur.core.progress import report
 
 from .passing import attended, check_finite
 from .silence import logits_of
 
+_WHAT = "order of layers"
 Candidate = tuple[int, int]
 """The place of a group in the space, and of a unit in the group."""
 
@@ -57,32 +70,37 @@ class LayerOrder:
             self._batches.append(first_samples(batch, self._room))
             self._room -= batch_length(self._batches[-1])
 
-    def run(self, listen: Callable[[Group, Ordered], None]) -> None:
+    def run(self, listen: Callable[[Group, Ordered], None], notes: Notes | None = None) -> None:
         """Find the order, and tell each group its steps.
+
+        Args:
+            notes: where rounds are noted, and taken from.
 
         Raises:
             NumericsError: outputs or a distance are not finite; names the unit on trial.
+            CheckpointError: what was noted is of other layers.
         """
         with torch.no_grad():
-            order = {unit: step for step, unit in enumerate(self._order())}
+            order = {unit: step for step, unit in enumerate(self._order(notes))}
         for place, group in enumerate(self._groups):
             steps = torch.tensor([order[place, i] for i in range(group.size)])
             listen(group, Ordered(steps))
 
-    def _order(self) -> list[Candidate]:
+    def _order(self, notes: Notes | None) -> list[Candidate]:
         units = [(place, i) for place, group in enumerate(self._groups) for i in range(group.size)]
         if not units:
             return []
         dense = [logits_of(self._task, self._model, batch) for batch in self._batches]
         for logits in dense:
             check_finite(self._model, logits, f"the output for task {self._task.name!r}")
-        gone: list[Candidate] = []
-        apart: dict[Candidate, float] = {}
+        gone, apart = _noted(notes, units)
         rounds = min(math.ceil(round(self._asks.how.most * len(units), 9)), len(units) - 1)
-        for _ in range(rounds):
+        while len(gone) < rounds:
             may_go = self._may_go(units, gone)
             apart = self._apart(gone, may_go, dense, len(units))
             gone.append(min(may_go, key=lambda unit: (apart[unit], unit)))
+            if notes is not None and notes.due():
+                notes.write(_WHAT, {"gone": gone, "apart": apart})
         left = [unit for unit in units if unit not in gone]
         return gone + sorted(left, key=lambda unit: (apart.get(unit, math.inf), unit))
 
@@ -150,6 +168,25 @@ class LayerOrder:
     def _class(self, unit: Candidate) -> Candidate:
         labels = self._groups[unit[0]].labels
         return unit[0], 0 if labels is None else int(labels[unit[1]])
+
+
+def _noted(notes: Notes | None, units: list[Candidate]) -> tuple[list[Candidate], dict[Candidate, float]]:
+    """What went in earlier rounds, in that order, and the distances of the last one."""
+    state = None if notes is None else notes.read(_WHAT)
+    if state is None:
+        return [], {}
+    try:
+        gone, apart = [tuple(unit) for unit in state["gone"]], {tuple(u): float(d) for u, d in state["apart"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _misfit(repr(error)) from error
+    if len(set(gone)) < len(gone) or not {*gone, *apart} <= set(units):
+        raise _misfit("it speaks of other layers")
+    return gone, apart
+
+
+def _misfit(why: str) -> CheckpointError:
+    mend = "delete the run folder to start again"
+    return CheckpointError(f"what was noted of the order of layers does not fit: {why}", where="LayerOrder", mend=mend)
 
 
 def giving_back(model: nn.Module, outputs: Mapping[str, Any]) -> AbstractContextManager[None]:

@@ -332,16 +332,16 @@ def _weighed(state: State, value: Tensor, samples: int) -> State:
 class Notes(Protocol):
     """Where a decision that takes long notes how far it has come, so that a killed run goes on from there."""
 
-    def read(self) -> Mapping[str, Any] | None:
-        """What an earlier process noted of this decision; None where it noted nothing."""
+    def read(self, what: str) -> Mapping[str, Any] | None:
+        """What an earlier process noted last of this decision; None where that is nothing, or of other work."""
         ...
 
     def due(self) -> bool:
         """Whether it is time to note again."""
         ...
 
-    def write(self, state: Mapping[str, Any]) -> None:
-        """Keep this, tensors and plain data, in place of what was noted before."""
+    def write(self, what: str, state: Mapping[str, Any]) -> None:
+        """Keep this of some work, tensors and plain data, in place of what was noted before."""
         ...
 
 

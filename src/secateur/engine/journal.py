@@ -20,14 +20,14 @@ class MoveNotes:
     def __init__(self, folder: RunFolder, move: int) -> None:
         self._folder, self._move = folder, move
 
-    def read(self) -> Mapping[str, Any] | None:
-        return self._folder.read_notes(self._move)
+    def read(self, what: str) -> Mapping[str, Any] | None:
+        return self._folder.read_notes(self._move, what)
 
     def due(self) -> bool:
         return self._folder.due()
 
-    def write(self, state: Mapping[str, Any]) -> None:
-        self._folder.write_notes(self._move, state)
+    def write(self, what: str, state: Mapping[str, Any]) -> None:
+        self._folder.write_notes(self._move, what, state)
 
 
 class Journal:

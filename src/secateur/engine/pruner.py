@@ -17,6 +17,7 @@ from secateur.core import (
     Keep,
     MaskKeeper,
     Move,
+    Notes,
     Plan,
     Recipe,
     RecipeError,
@@ -231,9 +232,9 @@ class DecisionMaker:
         if budget is not None and getattr(budget, "by_blocks", False):
             first = next(iter(self._batches_for(budget.needs)))
             space = sectioned(space, layout_for(self.original, self._goal, first))
-        evidence = self._collect(space, (*needs, *getattr(budget, "needs", ())))
-        trial = self._trial(structure)
         notes = None if self._run is None else MoveNotes(self._run, len(self.history))
+        evidence = self._collect(space, (*needs, *getattr(budget, "needs", ())), notes)
+        trial = self._trial(structure)
         stats = Stats(evidence, keep=before, sizes=self.sizes, seed=self._seed, step=step, trial=trial, notes=notes)
         left, wanted = self._of_what_is_left(move, space), self._wanted(move, space)
         facts: dict[str, Any] = {}
@@ -379,12 +380,14 @@ class DecisionMaker:
         if self._keeper is not None:
             self._keeper.close()
 
-    def _collect(self, space: Space, needs: Iterable[Statistic]) -> dict[tuple[str, Statistic], Tensor]:
+    def _collect(
+        self, space: Space, needs: Iterable[Statistic], notes: Notes | None = None
+    ) -> dict[tuple[str, Statistic], Tensor]:
         needs = tuple(needs)
         if not needs:
             return {}
         batches = self._batches_for(needs)
-        return collect(self.subject, space.leaves(), needs, self._goal, batches)
+        return collect(self.subject, space.leaves(), needs, self._goal, batches, notes)
 
     @property
     def _goal(self) -> Task:

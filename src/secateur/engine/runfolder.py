@@ -165,17 +165,17 @@ class RunFolder:
         """What was kept of a block."""
         return load_state(self.path / f"block-{move}-{number}.safetensors")  # type: ignore[no-any-return]
 
-    def write_notes(self, move: int, state: Mapping[str, Any]) -> None:
-        """Keep how far the decision of a move has come, in place of what was noted before."""
+    def write_notes(self, move: int, what: str, state: Mapping[str, Any]) -> None:
+        """Keep how far some work for the decision of a move has come, in place of what was noted before."""
         if self._writes:
-            save_state(self.path / "notes.safetensors", {"move": move, "state": dict(state)})
+            save_state(self.path / "notes.safetensors", {"move": move, "what": what, "state": dict(state)})
             self._last = time.monotonic()
 
-    def read_notes(self, move: int) -> dict[str, Any] | None:
-        """How far the decision of a move had come; None where nothing is noted of it."""
+    def read_notes(self, move: int, what: str) -> dict[str, Any] | None:
+        """How far some work for the decision of a move had come; None where the last notes are none of it."""
         file = self.path / "notes.safetensors"
         found = load_state(file) if os.path.lexists(file) else {}
-        return found["state"] if found.get("move") == move else None
+        return found["state"] if (found.get("move"), found.get("what")) == (move, what) else None
 
     def clear(self) -> None:
         """Remove the state, snapshots, blocks and notes of a finished run, and what killed writers left."""

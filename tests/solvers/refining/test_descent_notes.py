@@ -16,13 +16,13 @@ class Page(Notes):
     def __init__(self):
         self.state = None
 
-    def read(self):
+    def read(self, what):
         return self.state
 
     def due(self):
         return True
 
-    def write(self, state):
+    def write(self, what, state):
         self.state = state
 
 
@@ -40,7 +40,7 @@ def test_what_is_noted_is_taken_up_whole(gone, data):
     torch.rand(data.draw(st.integers(0, 9)), generator=first.rng)
     first.write(page)
     second = descent(data.draw(st.permutations(gone)), seed=1)
-    second.take_up_(page.state)
+    second.take_up_(page)
     mine, his = first.layers["w"], second.layers["w"]
     assert torch.equal(mine.gone, his.gone) and mine.recent == his.recent
     assert (second.done, second.before, second.used) == (3, 0.1 + 0.2, {"w": True})
@@ -57,7 +57,7 @@ def test_notes_of_another_choice_are_refused_and_nothing_is_taken_from_them(gone
     descent([True, False, True, False], lane=2).write(page)
     other = descent(gone, lane)
     with pytest.raises(CheckpointError, match=r"does not fit(?s:.*)delete the run folder"):
-        other.take_up_(page.state)
+        other.take_up_(page)
     assert other.layers["w"].gone.tolist() == gone and other.done == 0
 
 
@@ -67,4 +67,4 @@ def test_notes_that_lack_a_part_are_refused(part):
     descent([True, False]).write(page)
     del page.state[part]
     with pytest.raises(CheckpointError, match=part):
-        descent([True, False]).take_up_(page.state)
+        descent([True, False]).take_up_(page)

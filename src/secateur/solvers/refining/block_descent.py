@@ -120,8 +120,8 @@ class BlockDescent(Refine):
     ) -> tuple[float, float]:
         """All steps, or those that an earlier process left; the loss before the first and after the last."""
         rng, order = descent.rng, self._order(groups, descent.rng)
-        if stats.notes is not None and (noted := stats.notes.read()) is not None:
-            descent.take_up_(noted)
+        if stats.notes is not None:
+            descent.take_up_(stats.notes)
         for group in groups:
             _put_(group, original[group.name], descent.layers[group.name].gone)
         if descent.before is None:

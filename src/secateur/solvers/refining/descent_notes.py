@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Generator
@@ -11,6 +10,8 @@ from secateur.core import CheckpointError, Notes
 from secateur.core.packed import pack_bits, unpack_bits
 
 from .candidates import Candidates
+
+_WHAT = "block descent"
 
 
 @dataclass
@@ -37,14 +38,17 @@ class Descent:
         gone = {name: pack_bits(mine.gone) for name, mine in layers}
         recent = {name: torch.tensor(list(mine.recent), dtype=torch.long) for name, mine in layers}
         told = {"done": self.done, "before": self.before, "used": dict(self.used), "rng": self.rng.get_state()}
-        notes.write(told | {"gone": gone, "recent": recent})
+        notes.write(_WHAT, told | {"gone": gone, "recent": recent})
 
-    def take_up_(self, state: Mapping[str, Any]) -> None:
-        """Go on from what was noted.
+    def take_up_(self, notes: Notes) -> None:
+        """Go on from what was noted, if anything was.
 
         Raises:
             CheckpointError: it is of other layers, or of another choice; nothing is taken from it.
         """
+        state = notes.read(_WHAT)
+        if state is None:
+            return
         try:
             gone = {n: unpack_bits(state["gone"][n], tuple(mine.gone.shape)) for n, mine in self.layers.items()}
             recent = {n: state["recent"][n].tolist() for n in self.layers}
