@@ -13,7 +13,7 @@ from .stats import Forward, State, Statistic, summed
 
 _STRIPS = 4
 _CACHED = 1 << 17
-"""Numbers that are squared at once: half a megabyte."""
+"""Numbers that are at work at once: half a megabyte, or one in float64."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,18 @@ def chan_merge(
     return total, mean + apart * share, m2 + other_m2 + apart.square() * n * share
 
 
+def _moments(x: Float[Tensor, "tokens in"]) -> tuple[Float[Tensor, " in"], Float[Tensor, " in"]]:
+    """Mean and M2 of each column, in float64; on a CPU from pieces that stay in its cache."""
+    rows = max(_CACHED // x.shape[1], 1) if x.device.type == "cpu" else len(x)
+    held = x.new_empty(min(rows, len(x)), x.shape[1], dtype=torch.float64)
+    n, mean, m2 = (x.new_zeros((), dtype=torch.float64) for _ in range(3))
+    for piece in torch.split(x, rows):
+        wide = held[: len(piece)].copy_(piece)
+        own = wide.mean(0)
+        n, mean, m2 = chan_merge((n, mean, m2), (n.new_tensor(len(piece)), own, wide.sub_(own).square_().sum(0)))
+    return mean, m2
+
+
 @dataclass(frozen=True)
 class InputMoments(Statistic):
     """Mean and variance of each input column over all tokens: `[2, in]`, float64.
@@ -141,12 +153,11 @@ class InputMoments(Statistic):
 
     def update(self, state: State, event: Any) -> State:
         assert isinstance(event, Forward)
-        x = event.inputs.detach().double()
+        x = event.inputs.detach()
         if not len(x):  # an expert that no token was sent to
             return state
-        mean = x.mean(0)
-        new = {"tokens": x.new_tensor(len(x)), "mean": mean, "m2": (x - mean).square().sum(0)}
-        new["samples"] = x.new_tensor(event.samples)
+        mean, m2 = _moments(x)
+        new = {"tokens": mean.new_tensor(len(x)), "mean": mean, "m2": m2, "samples": mean.new_tensor(event.samples)}
         return self.merge({name: value.to(x.device) for name, value in state.items()}, new)
 
     def merge(self, a: State, b: State) -> State:
@@ -178,7 +189,7 @@ class RunningMoments(Statistic):
 
     def update(self, state: State, event: Any) -> State:
         assert isinstance(event, Forward)
-        rows = event.inputs.detach().double()
+        rows = event.inputs.detach()
         if not len(rows):
             return state
         if len(rows) % event.samples:
@@ -189,10 +200,12 @@ class RunningMoments(Statistic):
             )
         mean, v, n = state["mean"].to(rows.device), state["v"].to(rows.device), int(state["samples"])
         for x in rows.reshape(event.samples, -1, rows.shape[-1]):
-            mean = (n * mean + x.mean(0)) / (n + 1)
-            v = torch.zeros_like(mean) if n == 0 else (n - 1) / n * v + (x - mean).square().sum(0) / (n + 1)
+            own, m2 = _moments(x)
+            mean = (n * mean + own) / (n + 1)
+            around = m2 + len(x) * (own - mean).square()  # sum_t (x_t - mean)^2
+            v = torch.zeros_like(mean) if n == 0 else (n - 1) / n * v + around / (n + 1)
             n += 1
-        return {"samples": rows.new_tensor(n), "mean": mean, "v": v}
+        return {"samples": mean.new_tensor(n), "mean": mean, "v": v}
 
     def merge(self, a: State, b: State) -> State:
         if int(a["samples"]) and int(b["samples"]):

@@ -88,7 +88,7 @@ def _lowest(score: Float[Tensor, "*lanes units"], k: int) -> Float[Tensor, "*lan
     """The k-th lowest of each lane; NumPy partitions eight times as fast as `kthvalue` where vectors are wide."""
     if score.device.type != "cpu":
         return score.kthvalue(k, dim=-1, keepdim=True).values
-    return torch.from_numpy(np.partition(score.numpy(), k - 1, axis=-1)[..., k - 1 : k])
+    return torch.from_numpy(np.partition(score.detach().numpy(), k - 1, axis=-1)[..., k - 1 : k])
 
 
 def drop_below(score: Tensor, value: float, ties: int) -> Tensor:
