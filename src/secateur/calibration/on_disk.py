@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.core import CheckpointError
+from secateur.core.memory import give_back
 
 from .shards import Shards
 from .stream import Residency
@@ -73,23 +74,25 @@ class OnDisk(Residency):
     @contextmanager
     def _there(self, named: Mapping[str, Tensor]) -> Iterator[None]:
         """These meta tensors hold their values meanwhile; they stay the same objects."""
-        empty = []
-        for name, tensor in named.items():
-            stored = self._source(name).to(self._device, self._dtype)
-            if stored.shape != tensor.shape:
-                raise CheckpointError(
-                    f"tensor {name!r} is stored as {tuple(stored.shape)}, and the model has {tuple(tensor.shape)}",
-                    where=type(self._model).__name__,
-                    mend="give the folder of this very model",
-                )
-            value = nn.Parameter(stored, requires_grad=tensor.requires_grad)
+        held = [(tensor, self._read(name, tensor.shape, tensor.requires_grad)) for name, tensor in named.items()]
+        for tensor, value in held:
             _swap(tensor, value)
-            empty.append((tensor, value))
         try:
             yield
         finally:
-            for tensor, value in empty:
-                _swap(tensor, value)
+            while held:
+                _swap(*held.pop())
+            give_back()
+
+    def _read(self, name: str, shape: torch.Size, trained: bool) -> nn.Parameter:
+        stored = self._source(name).to(self._device, self._dtype)
+        if stored.shape != shape:
+            raise CheckpointError(
+                f"tensor {name!r} is stored as {tuple(stored.shape)}, and the model has {tuple(shape)}",
+                where=type(self._model).__name__,
+                mend="give the folder of this very model",
+            )
+        return nn.Parameter(stored, requires_grad=trained)
 
 
 def _swap(a: Tensor, b: Tensor) -> None:
