@@ -126,7 +126,6 @@ class Acting:
         unheard = _unheard(part.space, self._needs, evidence)
         mine = Space(tuple(g for g in part.space if g.name not in unheard), part.space.skipped, part.space.totals)
         choice = decided(mine, self._recipe, self._move, known)
-        give_back()  # scores of one layer after another
         lost = errors(mine, choice, evidence)
         _, plan = self._recipe.structure.apply_(self._model, choice)
         whole = {g.name: torch.ones(g.shape, dtype=torch.bool) for g in part.space if g.name in unheard}

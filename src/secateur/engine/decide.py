@@ -93,6 +93,7 @@ def decided(space: Space, recipe: Recipe, move: Move, stats: Stats, cost: Wanted
     choice = decide(space, recipe, move, stats, cost)
     repairs = [r.repaired(space, choice.keep, stats) for r in recipe.recovery]
     values = {n: v for part in (choice.values, *repairs) for n, v in part.items()}
+    give_back()  # scores of one layer after another
     return replace(choice, keep=_of_strands(choice.keep, orders), values=values)
 
 

@@ -30,6 +30,7 @@ from secateur.core import (
     samples_for,
     to_device,
 )
+from secateur.core.memory import give_back
 from secateur.recovery import FineTune
 from secateur.runtime import channel_multiple
 from secateur.schedules import OneShot
@@ -294,6 +295,7 @@ class Job:
                 where=f"{type(self.schedule).__name__}",
                 mend="give it a task and a recovery FineTune(epochs=...), or use OneShot",
             )
+        give_back()
         after = self._measure(subject)
         return Result(
             subject=subject,
