@@ -13,13 +13,16 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+_PANEL, _NAMES = 450, 150
+"""Pixels of a panel, and of the names beside it."""
 _BEFORE, _AFTER, _PEER = "#9aa5b1", "#1f6fb2", "#c2571a"
 
 
 def figure(rows: dict[str, dict[str, Any]]) -> go.Figure:
     """One panel for each network, one line for each contender, best after tuning on top."""
     nets = list(dict.fromkeys(key.split("/")[0] for key in rows))
-    made = make_subplots(1, len(nets), subplot_titles=nets, horizontal_spacing=0.16)
+    width = _PANEL * len(nets) + 80
+    made = make_subplots(1, len(nets), subplot_titles=nets, horizontal_spacing=_NAMES / width)
     for column, net in enumerate(nets, 1):
         mine: dict[str, list[dict[str, Any]]] = {}
         for key, row in rows.items():
@@ -48,8 +51,8 @@ def figure(rows: dict[str, dict[str, Any]]) -> go.Figure:
         made.update_xaxes(title="accuracy", tickformat=".0%", row=1, col=column)
     made.update_layout(
         template="plotly_white",
-        title="Half the MACs: accuracy as cut and after the same 60 steps; each mark is a seed (tp/: Torch-Pruning)",
-        width=560 * len(nets) + 80,
+        title="Half the MACs (@: another share): accuracy as cut and after the same 60 steps; each mark is a seed (tp/: Torch-Pruning)",
+        width=width,
         height=620,
         legend={"orientation": "h", "y": -0.12},
     )
