@@ -51,7 +51,8 @@ def figure(rows: dict[str, dict[str, Any]]) -> go.Figure:
         made.update_xaxes(title="accuracy", tickformat=".0%", row=1, col=column)
     made.update_layout(
         template="plotly_white",
-        title="Half the MACs (@: another share): accuracy as cut and after the same 60 steps; each mark is a seed (tp/: Torch-Pruning)",
+        title="Half the MACs (@: another share): accuracy as cut and after the same 60 steps; "
+        "each mark is a seed (tp/: Torch-Pruning)",
         width=width,
         height=620,
         legend={"orientation": "h", "y": -0.12},
