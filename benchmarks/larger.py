@@ -36,10 +36,9 @@ import torch
 from harness import Watch
 torch.set_num_threads(1)
 import secateur as sc
-import secateur.engine.job, secateur.engine.larger
+import secateur.engine.larger  # libraries first, so that what is measured is not theirs
 from secateur.tasks.language import Windows, language_task
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
-sc.prune_folder
 source, out, method, windows, length, memory, recovery = sys.argv[1:]
 ids = torch.randint(8192, (int(windows) * int(length),), generator=torch.Generator().manual_seed(0))
 task = language_task(Windows(ids, int(length)), Windows(ids[: int(length)], int(length)), "ids", batch_size=1)

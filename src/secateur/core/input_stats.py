@@ -105,13 +105,17 @@ class InputNorm(Statistic):
 
 
 def _squares(x: Float[Tensor, "tokens in"]) -> Float[Tensor, " in"]:
-    """Sums of squares of the columns, in float32; on a CPU in pieces that stay in its cache."""
-    if x.device.type != "cpu" or x.numel() <= _CACHED:
+    """Sums of squares of the columns, in float32."""
+    pieces = _pieces(x)
+    if len(pieces) == 1:
         return x.float().square().sum(0)
-    rows = max(_CACHED // x.shape[1], 1)
-    held = x.new_empty(rows, x.shape[1], dtype=torch.float32)
-    pieces = [torch.square(p.float(), out=held[: len(p)]).sum(0) for p in torch.split(x, rows)]
-    return torch.stack(pieces).sum(0)
+    held = torch.empty_like(pieces[0], dtype=torch.float32)
+    return torch.stack([torch.square(p.float(), out=held[: len(p)]).sum(0) for p in pieces]).sum(0)
+
+
+def _pieces(x: Float[Tensor, "tokens in"]) -> tuple[Tensor, ...]:
+    """Tokens in pieces of which what is worked out stays in a CPU's cache; elsewhere all at once."""
+    return torch.split(x, max(_CACHED // x.shape[1], 1) if x.device.type == "cpu" else max(len(x), 1))
 
 
 def chan_merge(
@@ -126,11 +130,11 @@ def chan_merge(
 
 
 def _moments(x: Float[Tensor, "tokens in"]) -> tuple[Float[Tensor, " in"], Float[Tensor, " in"]]:
-    """Mean and M2 of each column, in float64; on a CPU from pieces that stay in its cache."""
-    rows = max(_CACHED // x.shape[1], 1) if x.device.type == "cpu" else len(x)
-    held = x.new_empty(min(rows, len(x)), x.shape[1], dtype=torch.float64)
+    """Mean and M2 of each column, in float64."""
+    pieces = _pieces(x)
+    held = torch.empty_like(pieces[0], dtype=torch.float64)
     n, mean, m2 = (x.new_zeros((), dtype=torch.float64) for _ in range(3))
-    for piece in torch.split(x, rows):
+    for piece in pieces:
         wide = held[: len(piece)].copy_(piece)
         own = wide.mean(0)
         n, mean, m2 = chan_merge((n, mean, m2), (n.new_tensor(len(piece)), own, wide.sub_(own).square_().sum(0)))
